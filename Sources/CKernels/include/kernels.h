@@ -1,0 +1,3 @@
+#ifndef LORIF_KERNELS_H
+#define LORIF_KERNELS_H
+#endif

@@ -1,0 +1,89 @@
+/// Appends little-endian fields to a byte array.
+public struct ByteWriter {
+    public private(set) var bytes: [UInt8] = []
+
+    public init() {}
+
+    public mutating func write<T: FixedWidthInteger & UnsignedInteger>(_ value: T) {
+        for shift in stride(from: 0, to: T.bitWidth, by: 8) {
+            bytes.append(UInt8(truncatingIfNeeded: value >> T(shift)))
+        }
+    }
+
+    public mutating func write(_ value: Double) { write(value.bitPattern) }
+
+    public mutating func write(bytes piece: [UInt8]) { bytes.append(contentsOf: piece) }
+
+    /// A UInt32 byte count, then UTF-8.
+    public mutating func write(string: String) {
+        let utf8 = Array(string.utf8)
+        write(UInt32(utf8.count))
+        write(bytes: utf8)
+    }
+
+    /// Zero bytes up to the next multiple of `alignment`.
+    public mutating func pad(to alignment: Int) {
+        let remainder = bytes.count % alignment
+        if remainder != 0 { bytes.append(contentsOf: repeatElement(0, count: alignment - remainder)) }
+    }
+}
+
+/// Reads little-endian fields from bytes that are not trusted; every read is bounds-checked.
+public struct ByteReader {
+    /// What went wrong, and at which byte offset.
+    public enum Failure: Error, Hashable, Sendable {
+        case truncated(offset: Int, needed: Int, available: Int)
+        case notUTF8(offset: Int)
+        case nonzeroPadding(offset: Int)
+    }
+
+    private let bytes: [UInt8]
+    public private(set) var offset: Int
+
+    public init(_ bytes: [UInt8], offset: Int = 0) {
+        self.bytes = bytes
+        self.offset = offset
+    }
+
+    public var remainingCount: Int { bytes.count - offset }
+
+    public mutating func read<T: FixedWidthInteger & UnsignedInteger>(_ type: T.Type = T.self) throws(Failure) -> T {
+        let size = T.bitWidth / 8
+        try require(size)
+        var value: T = 0
+        for index in 0..<size { value |= T(bytes[offset + index]) << T(index * 8) }
+        offset += size
+        return value
+    }
+
+    public mutating func readDouble() throws(Failure) -> Double { Double(bitPattern: try read()) }
+
+    public mutating func readBytes(count: Int) throws(Failure) -> [UInt8] {
+        try require(count)
+        defer { offset += count }
+        return Array(bytes[offset..<offset + count])
+    }
+
+    /// A UInt32 byte count, then UTF-8.
+    public mutating func readString() throws(Failure) -> String {
+        let start = offset
+        let count = Int(try read(UInt32.self))
+        let utf8 = try readBytes(count: count)
+        guard let string = String(validating: utf8, as: UTF8.self) else { throw .notUTF8(offset: start) }
+        return string
+    }
+
+    /// Skips to the next multiple of `alignment`; what is skipped must be zero.
+    public mutating func skipPadding(to alignment: Int) throws(Failure) {
+        while offset % alignment != 0 {
+            let start = offset
+            guard try read(UInt8.self) == 0 else { throw .nonzeroPadding(offset: start) }
+        }
+    }
+
+    private func require(_ count: Int) throws(Failure) {
+        guard count >= 0, count <= remainingCount else {
+            throw .truncated(offset: offset, needed: count, available: max(0, remainingCount))
+        }
+    }
+}

@@ -1,0 +1,6 @@
+import ArgumentParser
+
+@main
+struct Lorif: ParsableCommand {
+    static let configuration = CommandConfiguration(commandName: "lorif")
+}
