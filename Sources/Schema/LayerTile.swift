@@ -1,5 +1,3 @@
-public import Schema
-
 /// A block of decoded rows of one layer, in f32: what storage hands to mathematics.
 public struct LayerTile: Sendable {
     public let layer: LayerSchema
