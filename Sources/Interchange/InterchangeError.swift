@@ -70,6 +70,7 @@ public enum InterchangeError: Error, Hashable, Sendable {
     case unknownExtension(path: String)
     case noDirectory(path: String, directory: String)
     case targetIsDirectory(path: String)
+    case numberTooLarge(path: String, tensor: String, elementType: ElementType, found: Float)
 }
 
 extension InterchangeError: CustomStringConvertible {
@@ -187,6 +188,9 @@ extension InterchangeError: CustomStringConvertible {
             "\(path) cannot be written: directory \(directory) does not exist"
         case .targetIsDirectory(let path):
             "\(path) cannot be written: it is a directory"
+        case .numberTooLarge(let path, let tensor, let elementType, let found):
+            "\(path), tensor \(JSONText.excerpt(tensor)): expected numbers that \(elementType.rawValue) can hold, found "
+                + "\(found)"
         }
     }
 
