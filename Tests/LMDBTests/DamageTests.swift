@@ -12,7 +12,7 @@ struct SampleFile {
     init() throws {
         let source = TemporaryDirectory()
         let environment = try Environment.create(at: source.path)
-        for round in 0..<3 as Range<UInt8> {
+        for round in 0..<2 as Range<UInt8> {
             try environment.write { transaction in
                 for index in 0..<40 as Range<UInt8> {
                     try transaction.put([UInt8](repeating: index &* 3 &+ round, count: 60), forKey: [1, index])
@@ -56,6 +56,13 @@ struct SampleFile {
     func isAcceptable(_ found: [Entry], mask: UInt8) -> Bool {
         guard found != entries else { return true }
         guard found.count == entries.count else { return false }
+        // The length of an overflow value lies in its node; what is left or added within the run is content as well.
+        let resized = zip(found, entries).filter { $0.value.count != $1.value.count }
+        if resized.count == 1, let (a, b) = resized.first, a.key == b.key, min(a.value.count, b.value.count) > 4080,
+            max(a.value.count, b.value.count) <= 8176
+        {
+            return zip(found, entries).count { $0 == $1 } == entries.count - 1
+        }
         var difference: [UInt8] = []
         for (a, b) in zip(found, entries) {
             guard a.key.count == b.key.count, a.value.count == b.value.count else { return false }
@@ -89,7 +96,8 @@ struct SampleFile {
                 var byte = sample.bytes[offset] ^ mask
                 precondition(pwrite(descriptor, &byte, 1, off_t(offset)) == 1)
                 if let found = sample.read() {
-                    #expect(sample.isAcceptable(found, mask: mask), "offset \(offset), mask \(mask)")
+                    let isRight = sample.isAcceptable(found, mask: mask)
+                    #expect(isRight, "offset \(offset), mask \(mask)")
                     if found == sample.entries { same += 1 } else { inContent += 1 }
                 } else {
                     refused += 1
