@@ -108,8 +108,9 @@ func writeRaw(_ path: String, _ bytes: [UInt8]) {
     @Test func neverReplacesUnlessAsked() throws {
         let (temporary, final) = (directory.path + "/t", directory.path + "/f")
         writeRaw(final, [42])
-        let first = try DurableFile(temporaryPath: temporary)
-        let error = #expect(throws: FileError.self) { try sealing(first, as: final) }
+        let error = #expect(throws: FileError.self) {
+            try DurableFile(temporaryPath: temporary).seal(as: final)
+        }
         #expect(error == .alreadyExists(path: final))
         #expect(try fileNames(inDirectory: directory.path) == ["f"])
         #expect(try ReadableFile(path: final).read(at: 0, count: 1) == [42])
@@ -139,16 +140,12 @@ func writeRaw(_ path: String, _ bytes: [UInt8]) {
     }
 
     @Test func reportsADirectoryThatIsNotThere() throws {
-        let file = try DurableFile(temporaryPath: directory.path + "/t")
         let missing = directory.path + "/no/f"
-        let error = #expect(throws: FileError.self) { try sealing(file, as: missing) }
+        let error = #expect(throws: FileError.self) {
+            try DurableFile(temporaryPath: directory.path + "/t").seal(as: missing)
+        }
         #expect(error == .missing(path: missing))
         #expect(try fileNames(inDirectory: directory.path) == [])
-    }
-
-    /// A noncopyable value cannot be consumed inside an escaping-looking closure: hand it over here.
-    private func sealing(_ file: consuming DurableFile, as path: String) throws {
-        try file.seal(as: path)
     }
 }
 
