@@ -1,4 +1,3 @@
-public import Checksum
 public import Files
 public import Format
 public import Zstd
@@ -18,8 +17,6 @@ public enum StoreError: Error, Hashable, Sendable {
     case pageCompression(path: String, PageLocation, ZstdError)
     /// A byte between the parts of a file is not zero.
     case paddingNotZero(path: String, offset: Int, found: UInt8)
-    /// The file is not the one that the catalog names.
-    case wrongIdentity(path: String, expected: PagedFileIdentity, found: PagedFileIdentity)
     /// Statistics in the footer are not those of the norm pages.
     case wrongStatistics(path: String, block: Int)
     /// The identifier index does not name each row's identifier once.
@@ -79,8 +76,6 @@ extension StoreError: CustomStringConvertible {
         case .pageCompression(let path, let location, let error): "\(path): \(location): \(error)"
         case .paddingNotZero(let path, let offset, let found):
             "\(path): byte at offset \(offset) is padding and must be zero, found \(found)"
-        case .wrongIdentity(let path, let expected, let found):
-            "\(path) is not the file that was committed: expected \(expected), found \(found)"
         case .wrongStatistics(let path, let block):
             "\(path): the footer's statistics of block \(block) are not those of its norms"
         case .wrongIndex(let path, let row): "\(path): the identifier index does not lead to row \(row)"
