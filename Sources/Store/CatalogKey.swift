@@ -48,6 +48,7 @@ enum CatalogCodingError: Error {
     case checksum(expected: UInt64, found: UInt64)
     case bytes(ByteReader.Failure)
     case rule(expected: String, found: String)
+    case version(major: UInt16, flags: UInt64)
 }
 
 /// The last eight bytes of every value: XXH3-64 over key and payload, so that a value under a wrong key is noticed too.
@@ -78,7 +79,8 @@ struct CatalogReader {
         reader = ByteReader(bytes, offset: offset)
     }
 
-    mutating func read<T: FixedWidthInteger & UnsignedInteger>(_ type: T.Type = T.self) throws(CatalogCodingError) -> T {
+    mutating func read<T: FixedWidthInteger & UnsignedInteger>(_ type: T.Type = T.self) throws(CatalogCodingError) -> T
+    {
         do { return try reader.read(T.self) } catch { throw .bytes(error) }
     }
 

@@ -185,7 +185,8 @@ struct Tombstones: Hashable {
         guard bits.count == byteCount, count == deletedCount, deletedCount >= 1,
             rowCount % 8 == 0 || bits[byteCount - 1] >> UInt8(rowCount % 8) == 0
         else {
-            throw .rule(expected: "\(deletedCount) deleted rows of \(rowCount)", found: "\(count) in \(bits.count) bytes")
+            throw .rule(
+                expected: "\(deletedCount) deleted rows of \(rowCount)", found: "\(count) in \(bits.count) bytes")
         }
     }
 

@@ -1,5 +1,7 @@
+public import Checksum
 public import Files
 public import Format
+public import LMDB
 public import Zstd
 
 /// What can go wrong with a store: the world's mistakes, never the caller's.
@@ -43,6 +45,51 @@ public enum StoreError: Error, Hashable, Sendable {
     case segmentFull(rowCount: Int, limit: Int)
     /// A segment without rows cannot be sealed.
     case emptySegment
+    // End of group.
+
+    // Group: directory, catalog and commits.
+    /// The catalog's database refused.
+    case catalog(LMDBError)
+    /// There is nothing at the path.
+    case storeMissing(path: String)
+    /// The path is a file or something else that cannot hold a store.
+    case notADirectory(path: String)
+    /// A directory, but not a store.
+    case notAStore(path: String)
+    /// Something is there already where a store was to be created.
+    case pathTaken(path: String)
+    /// The store may only be read: by permission, or because of the file system.
+    case storeNotWritable(path: String)
+    /// Another writer is at work.
+    case locked(lockPath: String)
+    /// The identity file breaks a rule.
+    case identityDamaged(path: String, expected: String, found: String)
+    /// Written by a newer program.
+    case storeVersion(path: String, major: UInt16, incompatibleFlags: UInt64)
+    /// A catalog record breaks a rule.
+    case catalogDamaged(path: String, record: String, expected: String, found: String)
+    /// The catalog names a file that is not there.
+    case fileOfCatalogMissing(path: String)
+    /// The schema of a file is not that of the store.
+    case schemaDiffers(path: String)
+    /// A row's identifier is in the store already.
+    case identifierInStore(identifier: String)
+    /// Two rows of one transaction have the same identifier.
+    case identifierRepeated(identifier: String)
+    /// Identifiers that no live row has; the first of them.
+    case identifiersUnknown(count: Int, first: String)
+    /// An identifier that the store gives to rows without one is taken by a row that brought its own.
+    case identifierAssignedTaken(identifier: String)
+    /// Whether a commit happened could not be found out: the store must be opened again.
+    case commitInDoubt(path: String, reason: String)
+    /// The store has a later state than this writer wrote, although it holds the lock.
+    case generationDiffers(path: String, expected: UInt64, found: UInt64)
+    /// An earlier error has ended this writer; open another.
+    case writerEnded(path: String)
+    /// No curvature of that name.
+    case curvatureUnknown(Digest)
+    /// A curvature breaks a rule.
+    case curvatureShape(what: String, expected: String, found: String)
     // End of group.
 }
 
@@ -94,6 +141,36 @@ extension StoreError: CustomStringConvertible {
             "metadata field \"\(name)\" takes \(byteCount) bytes in one block, at most \(limit) fit: shorten the texts"
         case .segmentFull(let rowCount, let limit): "a segment cannot hold \(rowCount) rows, at most \(limit)"
         case .emptySegment: "a segment needs at least one row"
+        case .catalog(let error): error.description
+        case .storeMissing(let path): "there is no store at \(path)"
+        case .notADirectory(let path): "\(path) is not a directory, so not a store"
+        case .notAStore(let path): "\(path) is not a lorif store: it has no lorif.store"
+        case .pathTaken(let path): "\(path) exists already: a store is created under a new name"
+        case .storeNotWritable(let path):
+            "the store \(path) can only be read: no permission to write, or a read-only disk"
+        case .locked(let lockPath): "another program is writing to this store: it holds the lock \(lockPath)"
+        case .identityDamaged(let path, let expected, let found):
+            "\(path) is damaged: expected \(expected), found \(found)"
+        case .storeVersion(let path, let major, let flags):
+            "\(path) was written by a newer lorif (format \(major), features \(hexadecimal(flags)))"
+        case .catalogDamaged(let path, let record, let expected, let found):
+            "the catalog of \(path) is damaged: \(record): expected \(expected), found \(found)"
+        case .fileOfCatalogMissing(let path): "\(path) is missing although the catalog names it"
+        case .schemaDiffers(let path): "\(path) has another schema than the store"
+        case .identifierInStore(let identifier): "identifier \"\(identifier)\" is in the store already"
+        case .identifierRepeated(let identifier): "identifier \"\(identifier)\" comes twice"
+        case .identifiersUnknown(let count, let first):
+            "\(count) identifiers are not in the store, the first of them \"\(first)\""
+        case .identifierAssignedTaken(let identifier):
+            "rows without identifiers are numbered, but \"\(identifier)\" is taken: give these rows identifiers"
+        case .commitInDoubt(let path, let reason):
+            "\(path): it is not known whether the commit happened, open the store to see: \(reason)"
+        case .generationDiffers(let path, let expected, let found):
+            "\(path): generation \(expected) expected, found \(found): something wrote without the lock"
+        case .writerEnded(let path): "\(path): this writer has ended after an error"
+        case .curvatureUnknown(let digest): "the store has no curvature \(digest)"
+        case .curvatureShape(let what, let expected, let found):
+            "curvature: \(what): expected \(expected), found \(found)"
         }
     }
 }
