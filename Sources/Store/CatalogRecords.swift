@@ -68,14 +68,15 @@ struct StateRecord: Hashable {
 public struct SegmentInfo: Hashable, Sendable {
     /// The number in its file name; never used twice.
     public let number: UInt64
-    /// Rows, deleted ones included.
-    public let rowCount: Int
     /// The running number of its first row, counted over all rows that the store ever took.
     public let firstRowNumber: UInt64
     /// The generation whose commit added it.
     public let addedGeneration: UInt64
-    /// What the file must be.
-    public let identity: PagedFileIdentity
+    /// What the file must be, with its row count.
+    public let identity: SegmentIdentity
+
+    /// Rows, deleted ones included.
+    public var rowCount: Int { identity.rowCount }
 
     /// The name of its file in segments/.
     public var fileName: String { SegmentInfo.fileName(number) }
@@ -89,15 +90,12 @@ public struct SegmentInfo: Hashable, Sendable {
         writer.write(UInt64(rowCount))
         writer.write(firstRowNumber)
         writer.write(addedGeneration)
-        writer.write(identity)
+        writer.write(identity.file)
         return writer.bytes
     }
 
-    init(
-        number: UInt64, rowCount: Int, firstRowNumber: UInt64, addedGeneration: UInt64, identity: PagedFileIdentity
-    ) {
+    init(number: UInt64, firstRowNumber: UInt64, addedGeneration: UInt64, identity: SegmentIdentity) {
         self.number = number
-        self.rowCount = rowCount
         self.firstRowNumber = firstRowNumber
         self.addedGeneration = addedGeneration
         self.identity = identity
@@ -106,10 +104,10 @@ public struct SegmentInfo: Hashable, Sendable {
     init(number: UInt64, payload: [UInt8]) throws(CatalogCodingError) {
         var reader = CatalogReader(payload)
         self.number = number
-        rowCount = try reader.readCount()
+        let rowCount = try reader.readCount()
         firstRowNumber = try reader.read()
         addedGeneration = try reader.read()
-        identity = try reader.readIdentity()
+        identity = SegmentIdentity(rowCount: rowCount, file: try reader.readIdentity())
         try reader.expectEnd()
         guard rowCount >= 1 else { throw .rule(expected: "at least one row", found: "\(rowCount)") }
     }
