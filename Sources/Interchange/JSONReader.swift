@@ -17,6 +17,8 @@ struct JSONReader {
     private let end: Int
     /// The next byte to read.
     private(set) var offset: Int
+    /// Where the key that was read last starts.
+    private(set) var keyOffset = 0
     private var depth = 0
 
     /// Reads `bytes[range]`, by default all of them.
@@ -41,6 +43,7 @@ struct JSONReader {
     mutating func nextKey(_ cursor: inout Cursor) throws(JSONFailure) -> String? {
         guard try nextMember(&cursor, closing: UInt8(ascii: "}"), kind: "object") else { return nil }
         guard peek() == UInt8(ascii: "\"") else { throw unexpected("a key in quotes") }
+        keyOffset = offset
         let key = try readString()
         skipWhitespace()
         guard peek() == UInt8(ascii: ":") else { throw unexpected("a colon after the key") }
@@ -440,9 +443,13 @@ struct JSONReader {
     /// The word or byte at the reader's place.
     private func foundHere() -> String {
         guard let byte = peek() else { return "the end of the text" }
-        let word = bytes[offset..<min(end, offset + 16)].prefix { $0 >= 0x30 && $0 < 0x7B && ($0 > 0x40 || $0 < 0x3A) }
+        let word = bytes[offset..<min(end, offset + 16)].prefix(while: Self.isLetterOrDigit)
         if word.count > 1 { return String(decoding: word, as: UTF8.self) }
         return Self.shown(byte)
+    }
+
+    private static func isLetterOrDigit(_ byte: UInt8) -> Bool {
+        (0x30...0x39).contains(byte) || (0x61...0x7A).contains(byte | 0x20)
     }
 
     private static func shown(_ byte: UInt8) -> String {

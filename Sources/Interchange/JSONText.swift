@@ -91,10 +91,9 @@ public enum JSONText {
         var manyNames: Set<String> = []
         var cursor = try reader.beginObject()
         while true {
-            let keyOffset = reader.offset
             guard let name = try reader.nextKey(&cursor) else { return max(names.count, manyNames.count) }
             let isRepeated = manyNames.isEmpty ? names.contains(name) : !manyNames.insert(name).inserted
-            guard !isRepeated else { throw .duplicateKey(offset: keyOffset, key: name) }
+            guard !isRepeated else { throw .duplicateKey(offset: reader.keyOffset, key: name) }
             if manyNames.isEmpty { names.append(name) }
             if names.count == 16, manyNames.isEmpty { manyNames = Set(names) }
             try body(&reader, name)
