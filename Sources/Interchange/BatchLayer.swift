@@ -21,6 +21,17 @@ public struct BatchLayer: Hashable, Sendable {
     /// f32, f16 or bf16.
     public let elementType: ElementType
 
+    /// The dimensions are positive.
+    public init(
+        name: String, inputDimension: Int, outputDimension: Int, form: BatchForm, elementType: ElementType
+    ) {
+        self.name = name
+        self.inputDimension = inputDimension
+        self.outputDimension = outputDimension
+        self.form = form
+        self.elementType = elementType
+    }
+
     /// The layer's shape in the store's words; `full` is a dense layer.
     public var schema: LayerSchema {
         let form: LayerForm =

@@ -21,19 +21,20 @@ struct IdentifierIndex {
         self.identifiers = identifiers
         self.slots = [UInt64](repeating: 0, count: capacity)
         for row in identifiers.indices {
-            let (slot, found) = find(identifiers[row])
+            let hash = xxh3(identifiers[row].utf8Span.span.bytes)
+            let (slot, found) = find(identifiers[row], hash: hash)
             if let found { throw Duplicate(firstRow: found, secondRow: row) }
-            let fingerprint = Self.hash(identifiers[row]) & 0xFFFF_FFFF_0000_0000
-            slots[slot] = fingerprint | UInt64(row + 1)
+            slots[slot] = (hash & 0xFFFF_FFFF_0000_0000) | UInt64(row + 1)
         }
     }
 
     /// The row of that id.
-    func row(of identifier: String) -> Int? { find(identifier).row }
+    func row(of identifier: String) -> Int? {
+        find(identifier, hash: xxh3(identifier.utf8Span.span.bytes)).row
+    }
 
     /// The slot that holds the id, or the free one where it belongs.
-    private func find(_ identifier: String) -> (slot: Int, row: Int?) {
-        let hash = Self.hash(identifier)
+    private func find(_ identifier: String, hash: UInt64) -> (slot: Int, row: Int?) {
         let mask = slots.count - 1
         var slot = Int(truncatingIfNeeded: hash) & mask
         while slots[slot] != 0 {
@@ -44,9 +45,5 @@ struct IdentifierIndex {
             slot = (slot + 1) & mask
         }
         return (slot, nil)
-    }
-
-    private static func hash(_ identifier: String) -> UInt64 {
-        xxh3(identifier.utf8Span.span.bytes)
     }
 }

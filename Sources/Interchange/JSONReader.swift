@@ -17,6 +17,8 @@ struct JSONReader {
     private let end: Int
     /// The next byte to read.
     private(set) var offset: Int
+    /// Where the key that was read last starts.
+    private(set) var keyOffset = 0
     private var depth = 0
 
     /// Reads `bytes[range]`, by default all of them.
@@ -41,6 +43,7 @@ struct JSONReader {
     mutating func nextKey(_ cursor: inout Cursor) throws(JSONFailure) -> String? {
         guard try nextMember(&cursor, closing: UInt8(ascii: "}"), kind: "object") else { return nil }
         guard peek() == UInt8(ascii: "\"") else { throw unexpected("a key in quotes") }
+        keyOffset = offset
         let key = try readString()
         skipWhitespace()
         guard peek() == UInt8(ascii: ":") else { throw unexpected("a colon after the key") }
@@ -126,9 +129,9 @@ struct JSONReader {
         let hasEscapes = try skipStringBody()
         let string =
             if hasEscapes {
-                String(validating: try unescaped(first..<offset - 1), as: UTF8.self)
+                Self.text(try unescaped(first..<offset - 1))
             } else {
-                text(first..<offset - 1)
+                Self.text(bytes, first..<offset - 1)
             }
         guard let string else { throw .notText(offset: start) }
         return string
@@ -176,14 +179,35 @@ struct JSONReader {
             try readWord("null")
             return .null
         default:
-            let range = try skipNumber()
-            let digits = String(decoding: bytes[range], as: UTF8.self)
-            if let integer = Int64(digits), digits != "-0" { return .integer(integer) }
-            guard let number = Double(digits), number.isFinite else {
-                throw .numberOutOfRange(offset: range.lowerBound, text: String(digits.prefix(40)))
-            }
-            return .number(number)
+            return try number(skipNumber())
         }
+    }
+
+    /// Checks and passes a value as `readValue` would read it.
+    mutating func checkValue() throws(JSONFailure) {
+        skipWhitespace()
+        switch peek() {
+        case UInt8(ascii: "{"), UInt8(ascii: "["): _ = try skipValue()
+        case UInt8(ascii: "\""): try skipString()
+        case UInt8(ascii: "t"): try readWord("true")
+        case UInt8(ascii: "f"): try readWord("false")
+        case UInt8(ascii: "n"): try readWord("null")
+        default:
+            let range = try skipNumber()
+            // Only an exponent, or hundreds of digits, can leave a double's range.
+            if range.count > 300 || bytes[range].contains(where: { $0 | 0x20 == UInt8(ascii: "e") }) {
+                _ = try number(range)
+            }
+        }
+    }
+
+    private func number(_ range: Range<Int>) throws(JSONFailure) -> MetadataValue {
+        let digits = String(decoding: bytes[range], as: UTF8.self)
+        if let integer = Int64(digits), digits != "-0" { return .integer(integer) }
+        guard let number = Double(digits), number.isFinite else {
+            throw .numberOutOfRange(offset: range.lowerBound, text: String(digits.prefix(40)))
+        }
+        return .number(number)
     }
 
     /// Checks and passes any value; the bytes that it takes.
@@ -230,9 +254,7 @@ struct JSONReader {
         offset += 1
         let first = offset
         if try skipStringBody() {
-            guard String(validating: try unescaped(first..<offset - 1), as: UTF8.self) != nil else {
-                throw .notText(offset: start)
-            }
+            guard Self.text(try unescaped(first..<offset - 1)) != nil else { throw .notText(offset: start) }
         } else if (try? UTF8Span(validating: bytes.span.extracting(first..<offset - 1))) == nil {
             throw .notText(offset: start)
         }
@@ -261,8 +283,8 @@ struct JSONReader {
         throw unexpected("a closing quote")
     }
 
-    private func text(_ range: Range<Int>) -> String? {
-        guard let utf8 = try? UTF8Span(validating: bytes.span.extracting(range)) else { return nil }
+    private static func text(_ bytes: [UInt8], _ range: Range<Int>? = nil) -> String? {
+        guard let utf8 = try? UTF8Span(validating: bytes.span.extracting(range ?? 0..<bytes.count)) else { return nil }
         return String(copying: utf8)
     }
 
@@ -271,12 +293,11 @@ struct JSONReader {
         result.reserveCapacity(range.count)
         var position = range.lowerBound
         while position < range.upperBound {
-            let byte = bytes[position]
+            let plain = position
+            while position < range.upperBound, bytes[position] != UInt8(ascii: "\\") { position += 1 }
+            result.append(contentsOf: bytes[plain..<position])
+            if position == range.upperBound { break }
             position += 1
-            guard byte == UInt8(ascii: "\\") else {
-                result.append(byte)
-                continue
-            }
             // The body ends at an unescaped quote, so that an escape has at least one more byte.
             let escape = bytes[position]
             position += 1
@@ -422,9 +443,13 @@ struct JSONReader {
     /// The word or byte at the reader's place.
     private func foundHere() -> String {
         guard let byte = peek() else { return "the end of the text" }
-        let word = bytes[offset..<min(end, offset + 16)].prefix { $0 >= 0x30 && $0 < 0x7B && ($0 > 0x40 || $0 < 0x3A) }
+        let word = bytes[offset..<min(end, offset + 16)].prefix(while: Self.isLetterOrDigit)
         if word.count > 1 { return String(decoding: word, as: UTF8.self) }
         return Self.shown(byte)
+    }
+
+    private static func isLetterOrDigit(_ byte: UInt8) -> Bool {
+        (0x30...0x39).contains(byte) || (0x61...0x7A).contains(byte | 0x20)
     }
 
     private static func shown(_ byte: UInt8) -> String {

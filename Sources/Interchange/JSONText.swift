@@ -2,7 +2,7 @@ public import Schema
 
 /// Writes JSON deterministically: the same values give the same bytes.
 public enum JSONText {
-    /// The string with JSON's escapes and without quotes. Only what JSON requires is escaped: quote, backslash, control characters.
+    /// The string with JSON's escapes and without quotes. Quote, backslash and control characters are escaped.
     public static func escaped(_ string: String) -> String {
         var result: [UInt8] = []
         appendEscaped(string, to: &result)
@@ -75,18 +75,28 @@ public enum JSONText {
         _ reader: inout JSONReader
     ) throws(JSONFailure) -> [(name: String, value: MetadataValue)] {
         var fields: [(name: String, value: MetadataValue)] = []
+        _ = try eachField(&reader) { (reader, name) throws(JSONFailure) in
+            fields.append((name, try reader.readValue()))
+        }
+        return fields
+    }
+
+    /// Hands out the fields of the object at the reader's place, whose names must differ; `body` must read or pass the value.
+    /// The number of fields.
+    static func eachField(
+        _ reader: inout JSONReader, _ body: (inout JSONReader, String) throws(JSONFailure) -> Void
+    ) throws(JSONFailure) -> Int {
+        var names: [String] = []
         // Looking through a few names is faster than hashing them; a set keeps hostile objects linear.
-        var names: Set<String> = []
+        var manyNames: Set<String> = []
         var cursor = try reader.beginObject()
         while true {
-            let keyOffset = reader.offset
-            guard let name = try reader.nextKey(&cursor) else { return fields }
-            let isRepeated =
-                fields.count < 16 ? fields.contains { $0.name == name } : names.contains(name)
-            guard !isRepeated else { throw .duplicateKey(offset: keyOffset, key: name) }
-            fields.append((name, try reader.readValue()))
-            if fields.count == 16 { names.formUnion(fields.map(\.name)) }
-            if fields.count > 16 { names.insert(name) }
+            guard let name = try reader.nextKey(&cursor) else { return max(names.count, manyNames.count) }
+            let isRepeated = manyNames.isEmpty ? names.contains(name) : !manyNames.insert(name).inserted
+            guard !isRepeated else { throw .duplicateKey(offset: reader.keyOffset, key: name) }
+            if manyNames.isEmpty { names.append(name) }
+            if names.count == 16, manyNames.isEmpty { manyNames = Set(names) }
+            try body(&reader, name)
         }
     }
 

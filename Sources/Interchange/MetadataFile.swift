@@ -118,13 +118,20 @@ struct MetadataFile: Sendable {
     ) throws(InterchangeError) -> MetadataValue? {
         try withInterchangeErrors {
             var reader = JSONReader(buffer, range: line.range)
-            let fields = try JSONText.metadataFields(&reader)
-            try reader.finish()
-            guard fields.count <= Limits.metadataFieldCount else {
-                throw InterchangeError.metadataFieldCount(
-                    path: path, line: line.number, limit: Limits.metadataFieldCount, found: fields.count)
+            var identifier: MetadataValue?
+            let fieldCount = try JSONText.eachField(&reader) { (reader, name) throws(JSONFailure) in
+                if name == "id" {
+                    identifier = try reader.readValue()
+                } else {
+                    try reader.checkValue()
+                }
             }
-            return fields.first { $0.name == "id" }?.value
+            try reader.finish()
+            guard fieldCount <= Limits.metadataFieldCount else {
+                throw InterchangeError.metadataFieldCount(
+                    path: path, line: line.number, limit: Limits.metadataFieldCount, found: fieldCount)
+            }
+            return identifier
         } locatingJSON: {
             .metadataLine(
                 path: path, line: line.number, column: $0.offset - line.range.lowerBound + line.firstColumn + 1,
