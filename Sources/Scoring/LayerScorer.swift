@@ -6,21 +6,34 @@ public import Schema
 /// Arithmetic is f32, in an order fixed by the layer, the queries and the tile's row count, so the same tile gives the same
 /// bits in whichever worker. The choice between strategies is by counted floating-point operations.
 public struct LayerScorer: Sendable {
+    /// The layer scored: its dimensions and form are what counts.
     public let layer: LayerSchema
+    /// Q: the number of queries.
     public let queryCount: Int
     /// The arithmetic chosen, or forced.
     public let strategy: ScoringStrategy
 
     /// Factor products: Q·c_q × d1. Contraction: Q·r × s, where s is the contracted side's dimension and r the other's.
-    /// Otherwise the full queries, Q × d1·d2.
+    /// Reconstruction: for each block of rows a of the matrices, Q × (rows · d2). Dense: the queries, Q × d1·d2.
     private let first: [Float]
     /// Factor products: Q·c_q × d2.
     private let second: [Float]
     /// c_q, for factor products.
     private let queryRank: Int
+    private let blockSize: BlockSize
 
-    /// Intermediates are kept to this many numbers (512 KiB), so that they stay in the second-level cache.
-    static let intermediateCount = 128 << 10
+    /// How much is worked on at once.
+    package struct BlockSize: Sendable {
+        /// Rows of the tile.
+        package var rowCount = 256
+        /// Numbers of an intermediate: 512 KiB stay in the second-level cache.
+        package var numberCount = 128 << 10
+
+        package init(rowCount: Int = 256, numberCount: Int = 128 << 10) {
+            self.rowCount = rowCount
+            self.numberCount = numberCount
+        }
+    }
 
     /// Prepares the queries for the cheapest strategy; what the strategy needs is copied.
     ///
@@ -43,12 +56,16 @@ public struct LayerScorer: Sendable {
         }
     }
 
-    package init(layer: LayerSchema, queryCount: Int, form: QueryForm, strategy: ScoringStrategy) {
+    package init(
+        layer: LayerSchema, queryCount: Int, form: QueryForm, strategy: ScoringStrategy,
+        blockSize: BlockSize = BlockSize()
+    ) {
         precondition(Self.possibleStrategies(layer: layer, form: form).contains(strategy), "\(strategy) cannot do this")
         form.checkShape(layer: layer, queryCount: queryCount)
         self.layer = layer
         self.queryCount = queryCount
         self.strategy = strategy
+        self.blockSize = blockSize
         if strategy == .factorProducts, case .factors(let rank, let left, let right) = form {
             queryRank = rank
             first = left
@@ -57,13 +74,32 @@ public struct LayerScorer: Sendable {
             let full = form.expanded(layer: layer, queryCount: queryCount)
             queryRank = 0
             second = []
-            // Contracting the right side takes Q·d1 × d2, which the queries are; contracting the left one, Q·d2 × d1.
-            first =
-                strategy == .contraction && Self.contractsLeft(layer)
-                ? transposedMatrices(
+            switch strategy {
+            case .contraction where Self.contractsLeft(layer):
+                // Contracting the right side takes Q·d1 × d2, which the queries are; contracting the left one, Q·d2 × d1.
+                first = transposedMatrices(
                     full, count: queryCount, rows: layer.inputDimension, columns: layer.outputDimension)
-                : full
+            case .reconstruction:
+                first = Self.matrixBlocks(layer, blockSize).flatMap { block in
+                    (0..<queryCount).flatMap { query in
+                        full[query * layer.gradientLength..<(query + 1) * layer.gradientLength]
+                            .dropFirst(block.lowerBound * layer.outputDimension)
+                            .prefix(block.count * layer.outputDimension)
+                    }
+                }
+            default:
+                first = full
+            }
         }
+    }
+
+    /// Rows of the tile that are reconstructed together, if their matrices have to be taken in parts.
+    private static func reconstructedRowCount(_ blockSize: BlockSize) -> Int { max(1, blockSize.rowCount / 4) }
+
+    /// The blocks of matrix rows that are reconstructed at once: all of them in a layer of ordinary size.
+    private static func matrixBlocks(_ layer: LayerSchema, _ blockSize: BlockSize) -> [Range<Int>] {
+        let length = 2 * blockSize.numberCount / reconstructedRowCount(blockSize)
+        return blocks(layer.inputDimension, size: max(1, length / layer.outputDimension))
     }
 
     /// Whether contraction takes the left side first: the longer one, so that fewer numbers remain.
@@ -108,7 +144,7 @@ public struct LayerScorer: Sendable {
     }
 
     /// Consecutive sub-ranges of 0..<count of at most `size`.
-    private func blocks(_ count: Int, size: Int) -> [Range<Int>] {
+    private static func blocks(_ count: Int, size: Int) -> [Range<Int>] {
         stride(from: 0, to: count, by: size).map { $0..<min(count, $0 + size) }
     }
 
@@ -117,12 +153,12 @@ public struct LayerScorer: Sendable {
     ) {
         let d1 = layer.inputDimension
         let d2 = layer.outputDimension
-        let rowsPerBlock = min(tile.rowCount, 256)
-        let queriesPerBlock = max(1, min(queryCount, Self.intermediateCount / (2 * rowsPerBlock * queryRank)))
+        let rowsPerBlock = min(tile.rowCount, blockSize.rowCount)
+        let queriesPerBlock = max(1, min(queryCount, blockSize.numberCount / (2 * rowsPerBlock * queryRank)))
         ScoringWorkspace.grow(&workspace.intermediate, to: queriesPerBlock * queryRank * rowsPerBlock)
         ScoringWorkspace.grow(&workspace.second, to: queriesPerBlock * queryRank * rowsPerBlock)
-        for rows in blocks(tile.rowCount, size: rowsPerBlock) {
-            for queries in blocks(queryCount, size: queriesPerBlock) {
+        for rows in Self.blocks(tile.rowCount, size: rowsPerBlock) {
+            for queries in Self.blocks(queryCount, size: queriesPerBlock) {
                 let pairs = queries.lowerBound * queryRank..<queries.upperBound * queryRank
                 for component in 0..<(layer.rank ?? 0) {
                     let start = component * tile.rowCount
@@ -153,11 +189,11 @@ public struct LayerScorer: Sendable {
         let remainingSide = contractsLeft ? tile.right : tile.left
         let contracted = max(layer.inputDimension, layer.outputDimension)
         let remaining = min(layer.inputDimension, layer.outputDimension)
-        let rowsPerBlock = max(16, min(tile.rowCount, 256, Self.intermediateCount / remaining))
-        let queriesPerBlock = max(1, min(queryCount, Self.intermediateCount / (rowsPerBlock * remaining)))
+        let rowsPerBlock = min(tile.rowCount, blockSize.rowCount, max(16, blockSize.numberCount / remaining))
+        let queriesPerBlock = max(1, min(queryCount, blockSize.numberCount / (rowsPerBlock * remaining)))
         ScoringWorkspace.grow(&workspace.intermediate, to: rowsPerBlock * queriesPerBlock * remaining)
-        for rows in blocks(tile.rowCount, size: rowsPerBlock) {
-            for queries in blocks(queryCount, size: queriesPerBlock) {
+        for rows in Self.blocks(tile.rowCount, size: rowsPerBlock) {
+            for queries in Self.blocks(queryCount, size: queriesPerBlock) {
                 for component in 0..<(layer.rank ?? 0) {
                     let start = component * tile.rowCount
                     let vectors = start + rows.lowerBound..<start + rows.upperBound
@@ -180,38 +216,50 @@ public struct LayerScorer: Sendable {
     private func accumulateReconstruction(
         _ tile: LayerTile, into scores: inout MutableSpan<Float>, workspace: inout ScoringWorkspace
     ) {
-        let rowsPerBlock = max(1, min(tile.rowCount, 2 * Self.intermediateCount / layer.gradientLength))
-        ScoringWorkspace.grow(&workspace.intermediate, to: rowsPerBlock * layer.gradientLength)
+        let d2 = layer.outputDimension
+        let matrixBlocks = Self.matrixBlocks(layer, blockSize)
+        // Small matrices: as many rows as fit. Large ones: some rows, their matrices in parts.
+        let rowsPerBlock = min(
+            tile.rowCount,
+            max(Self.reconstructedRowCount(blockSize), 2 * blockSize.numberCount / layer.gradientLength))
+        let longest = (matrixBlocks.first?.count ?? 0) * d2
+        ScoringWorkspace.grow(&workspace.intermediate, to: rowsPerBlock * longest)
         ScoringWorkspace.grow(&workspace.products, to: queryCount * rowsPerBlock)
-        for rows in blocks(tile.rowCount, size: rowsPerBlock) {
-            var matrices = workspace.intermediate.mutableSpan
-            reconstruct(tile, rows: rows, into: &matrices)
-            addMatrixProducts(
-                workspace.intermediate, from: 0, rows: rows, of: tile, to: &scores, &workspace.products)
+        for rows in Self.blocks(tile.rowCount, size: rowsPerBlock) {
+            for matrixRows in matrixBlocks {
+                var matrices = workspace.intermediate.mutableSpan
+                reconstruct(tile, rows: rows, matrixRows: matrixRows, into: &matrices)
+                let start = matrixRows.lowerBound * d2 * queryCount
+                let length = matrixRows.count * d2
+                multiplyQueries(
+                    start..<start + queryCount * length, workspace.intermediate, 0..<rows.count * length,
+                    rowCount: rows.count, into: &workspace.products, beta: matrixRows.lowerBound == 0 ? 0 : 1)
+            }
+            addBlock(workspace.products.span, queryCount: queryCount, rows: rows, rowCount: tile.rowCount, to: &scores)
         }
     }
 
     private func accumulateDense(
         _ tile: LayerTile, into scores: inout MutableSpan<Float>, workspace: inout ScoringWorkspace
     ) {
-        let rowsPerBlock = max(1, min(tile.rowCount, max(64, 2 * Self.intermediateCount / layer.gradientLength)))
+        let rowsPerBlock = min(tile.rowCount, blockSize.rowCount)
         ScoringWorkspace.grow(&workspace.products, to: queryCount * rowsPerBlock)
-        for rows in blocks(tile.rowCount, size: rowsPerBlock) {
-            addMatrixProducts(
-                tile.dense, from: rows.lowerBound * layer.gradientLength, rows: rows, of: tile, to: &scores,
-                &workspace.products)
+        for rows in Self.blocks(tile.rowCount, size: rowsPerBlock) {
+            multiplyQueries(
+                0..<first.count, tile.dense, extent(rows, length: layer.gradientLength), rowCount: rows.count,
+                into: &workspace.products, beta: 0)
+            addBlock(workspace.products.span, queryCount: queryCount, rows: rows, rowCount: tile.rowCount, to: &scores)
         }
     }
 
-    /// Adds queries × rows products of full queries and full rows, which lie one after the other from `start`.
-    private func addMatrixProducts(
-        _ matrices: [Float], from start: Int, rows: Range<Int>, of tile: LayerTile, to scores: inout MutableSpan<Float>,
-        _ products: inout [Float]
+    /// products ← queries · matricesᵀ + beta · products: queryCount × rowCount; the ranges are of whole rows.
+    private func multiplyQueries(
+        _ queries: Range<Int>, _ matrices: [Float], _ range: Range<Int>, rowCount: Int, into products: inout [Float],
+        beta: Float
     ) {
-        var block = products.mutableSpan
+        var target = products.mutableSpan
         multiply(
-            first.span, matrices.span.extracting(start..<start + rows.count * layer.gradientLength), transposeB: true,
-            into: &block, m: queryCount, n: rows.count, k: layer.gradientLength)
-        addBlock(products.span, queryCount: queryCount, rows: rows, rowCount: tile.rowCount, to: &scores)
+            first.span.extracting(queries), matrices.span.extracting(range), transposeB: true, into: &target,
+            m: queryCount, n: rowCount, k: range.count / rowCount, beta: beta)
     }
 }

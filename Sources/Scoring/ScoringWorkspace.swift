@@ -7,6 +7,7 @@ public struct ScoringWorkspace: Sendable {
     /// Queries × rows of one sub-block.
     var products: [Float] = []
 
+    /// Empty buffers.
     public init() {}
 
     static func grow(_ buffer: inout [Float], to count: Int) {

@@ -15,10 +15,12 @@ public struct TopK: Sendable {
 
     /// One result.
     public struct Entry: Hashable, Sendable {
+        /// The row's score.
         public let score: Float
         /// The row, as the caller numbers them.
         public let ordinal: Int
 
+        /// A row and its score.
         public init(score: Float, ordinal: Int) {
             self.score = score
             self.ordinal = ordinal
@@ -27,6 +29,7 @@ public struct TopK: Sendable {
 
     /// k.
     public let capacity: Int
+    /// The wanted end of the order.
     public let direction: Direction
 
     // Invariant, with key = score (negated for bottom): `better` is a min-heap by key of entries above `boundary`, fewer than

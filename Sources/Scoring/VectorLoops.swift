@@ -98,31 +98,44 @@ func addBlock(
     }
 }
 
-/// matrices[i] = Σ_k u_k v_kᵀ for the rows of a tile of factors; matrices are rows × d1·d2.
-func reconstruct(_ tile: LayerTile, rows: Range<Int>, into matrices: inout MutableSpan<Float>) {
+/// matrices[i] = rows `matrixRows` of Σ_k u_k v_kᵀ, for the rows of a tile of factors; they are rows × (matrix rows · d2).
+func reconstruct(_ tile: LayerTile, rows: Range<Int>, matrixRows: Range<Int>, into matrices: inout MutableSpan<Float>) {
     let d1 = tile.layer.inputDimension
     let d2 = tile.layer.outputDimension
     let rank = tile.layer.rank ?? 0
-    precondition(matrices.count >= rows.count * d1 * d2 && rows.upperBound <= tile.rowCount && rank > 0)
+    precondition(matrices.count >= rows.count * matrixRows.count * d2 && rank > 0)
+    precondition(rows.upperBound <= tile.rowCount && matrixRows.upperBound <= d1)
     precondition(tile.left.count == rank * tile.rowCount * d1 && tile.right.count == rank * tile.rowCount * d2)
     tile.left.withUnsafeBufferPointer { left in
         tile.right.withUnsafeBufferPointer { right in
             unsafe matrices.withUnsafeMutableBufferPointer { matrices in
                 guard let left = left.baseAddress, let right = right.baseAddress, let matrices = matrices.baseAddress
                 else { return }
+                // Every number is summed over the components in a register and written once.
                 for row in rows {
-                    let matrix = unsafe matrices + (row - rows.lowerBound) * d1 * d2
-                    for component in 0..<rank {
-                        let u = unsafe left + (component * tile.rowCount + row) * d1
-                        let v = unsafe right + (component * tile.rowCount + row) * d2
-                        for a in 0..<d1 {
-                            let factor = unsafe u[a]
-                            let target = unsafe matrix + a * d2
-                            if component == 0 {
-                                for b in 0..<d2 { unsafe target[b] = factor * v[b] }
-                            } else {
-                                for b in 0..<d2 { unsafe target[b] += factor * v[b] }
+                    let matrix = unsafe matrices + (row - rows.lowerBound) * matrixRows.count * d2
+                    let u = unsafe left + row * d1
+                    let v = unsafe right + row * d2
+                    let nextLeft = tile.rowCount * d1
+                    let nextRight = tile.rowCount * d2
+                    for a in matrixRows {
+                        let target = unsafe matrix + (a - matrixRows.lowerBound) * d2
+                        var b = 0
+                        while b + laneCount <= d2 {
+                            var lanes = unsafe u[a] * load(v + b)
+                            for component in stride(from: 1, to: rank, by: 1) {
+                                unsafe lanes += u[a + component * nextLeft] * load(v + b + component * nextRight)
                             }
+                            unsafe UnsafeMutableRawPointer(target + b).storeBytes(of: lanes, as: SIMD8<Float>.self)
+                            b += laneCount
+                        }
+                        while b < d2 {
+                            var sum: Float = 0
+                            for component in 0..<rank {
+                                unsafe sum += u[a + component * nextLeft] * v[b + component * nextRight]
+                            }
+                            unsafe target[b] = sum
+                            b += 1
                         }
                     }
                 }

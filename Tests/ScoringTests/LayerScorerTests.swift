@@ -31,21 +31,20 @@ struct ScoringShape: CustomTestStringConvertible {
             ScoringShape(d1: 17, d2: 3, rank: 2, rowCount: 33, queryCount: 41, queryRank: nil),
             ScoringShape(d1: 16, d2: 16, rank: 1, rowCount: 300, queryCount: 2, queryRank: nil),
             ScoringShape(d1: 5, d2: 6, rank: 2, rowCount: 601, queryCount: 1, queryRank: 3),
-            // Large enough that rows, queries or both are taken in more than one sub-block.
-            ScoringShape(d1: 64, d2: 48, rank: 1, rowCount: 131, queryCount: 20, queryRank: 4),
-            ScoringShape(d1: 40, d2: 64, rank: nil, rowCount: 140, queryCount: 9, queryRank: nil),
+            ScoringShape(d1: 32, d2: 24, rank: 1, rowCount: 70, queryCount: 5, queryRank: 4),
+            ScoringShape(d1: 12, d2: 20, rank: nil, rowCount: 140, queryCount: 3, queryRank: nil),
             ScoringShape(d1: 4, d2: 4, rank: 2, rowCount: 259, queryCount: 70, queryRank: 4),
         ]
         var generator = SplitMix(seed: 99)
-        for _ in 0..<40 {
-            let d1 = Int.random(in: 1...20, using: &generator)
-            let d2 = Int.random(in: 1...20, using: &generator)
+        for _ in 0..<30 {
+            let d1 = Int.random(in: 1...12, using: &generator)
+            let d2 = Int.random(in: 1...12, using: &generator)
             let rank = Int.random(in: 0...min(d1, d2), using: &generator)
             let queryRank = Int.random(in: 0...min(d1, d2), using: &generator)
             shapes.append(
                 ScoringShape(
                     d1: d1, d2: d2, rank: rank == 0 ? nil : rank, rowCount: Int.random(in: 1...40, using: &generator),
-                    queryCount: Int.random(in: 1...70, using: &generator),
+                    queryCount: Int.random(in: 1...30, using: &generator),
                     queryRank: queryRank == 0 ? nil : queryRank))
         }
         return shapes
@@ -72,11 +71,15 @@ private func scores(_ scorer: LayerScorer, _ tile: LayerTile, startingAt start: 
         // Components may cancel in a row's norm, so the rank enters the bound, with slack for the sums' lengths.
         let slack = 2e-6 * Float(max(1, shape.rank ?? 1)) * Float(max(1, shape.queryRank ?? 1)).squareRoot()
         for strategy in LayerScorer.possibleStrategies(layer: example.layer, form: example.form) {
-            let scorer = LayerScorer(
-                layer: example.layer, queryCount: example.queryCount, form: example.form, strategy: strategy)
-            let found = scores(scorer, example.tile)
-            let worst = zip(found, zip(expected, norms)).map { abs(Double($0) - $1.0) / ($1.1 + 1e-3) }.max() ?? 0
-            #expect(worst <= Double(slack), "\(strategy): \(shape.testDescription)")
+            // The usual sub-blocks, and ones so small that rows, queries and matrices are all taken in parts.
+            for blockSize in [LayerScorer.BlockSize(), .init(rowCount: 24, numberCount: 300)] {
+                let scorer = LayerScorer(
+                    layer: example.layer, queryCount: example.queryCount, form: example.form, strategy: strategy,
+                    blockSize: blockSize)
+                let found = scores(scorer, example.tile)
+                let worst = zip(found, zip(expected, norms)).map { abs(Double($0) - $1.0) / ($1.1 + 1e-3) }.max()
+                #expect((worst ?? 0) <= Double(slack), "\(strategy): \(shape.testDescription)")
+            }
         }
     }
 

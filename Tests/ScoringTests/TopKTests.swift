@@ -17,7 +17,7 @@ private func sortedResults(_ entries: [TopK.Entry], _ identifiers: [String], k: 
     @Test(arguments: [TopK.Direction.top, .bottom])
     func agreesWithSortingInAnyOrderOfInsertionAndMerging(direction: TopK.Direction) {
         var generator = SplitMix(seed: 31)
-        for round in 0..<300 {
+        for round in 0..<120 {
             let count = Int.random(in: 0...120, using: &generator)
             let distinct = [1, 2, 5, 1000][round % 4]
             let names = (0..<count).map { "id\($0 * 7919 % 1009)" }
