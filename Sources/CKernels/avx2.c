@@ -92,7 +92,7 @@ AVX2 static void encode_int8(const float *values, float scale, size_t count, uin
     __m256 by = _mm256_set1_ps(scale);
     size_t i = 0;
     for (; i + 8 <= count; i += 8) {
-        // cvtps rounds as the environment says, which is to nearest even, as lrintf does in the portable tier.
+        // cvtps rounds as the environment says, to nearest even, and so does the addition in the portable tier.
         __m256i wide = _mm256_cvtps_epi32(_mm256_div_ps(_mm256_loadu_ps(values + i), by));
         __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
         _mm_storel_epi64((__m128i *)(codes + i), _mm_packs_epi16(words, words));
@@ -105,11 +105,8 @@ struct codebook {
     __m256 low, high;
 };
 
-/// Writes 8 coordinates of up to 16 rows. codes[k] holds coordinate k of row j in byte j.
-AVX2 static inline void store_rows(
-    const __m128i codes[8], struct codebook book, int bits, const float *scales, size_t rows, size_t length,
-    float *values) {
-    // An 8 × 16 byte transpose: afterwards word 2i of `rows` is row 2i's eight codes.
+/// An 8 × 16 byte transpose: codes[k] holds coordinate k of row j in byte j, by_row[j] becomes row j's eight codes.
+AVX2 static inline void transpose_codes(const __m128i codes[8], uint64_t by_row[16]) {
     __m128i a[8], b[8];
     for (int k = 0; k < 4; k += 1) {
         a[2 * k] = _mm_unpacklo_epi8(codes[2 * k], codes[2 * k + 1]);
@@ -121,20 +118,18 @@ AVX2 static inline void store_rows(
         b[4 * k + 2] = _mm_unpacklo_epi16(a[4 * k + 1], a[4 * k + 3]);
         b[4 * k + 3] = _mm_unpackhi_epi16(a[4 * k + 1], a[4 * k + 3]);
     }
-    uint64_t by_row[16];
     for (int k = 0; k < 4; k += 1) {
         _mm_storeu_si128((__m128i *)(by_row + 4 * k), _mm_unpacklo_epi32(b[k], b[k + 4]));
         _mm_storeu_si128((__m128i *)(by_row + 4 * k + 2), _mm_unpackhi_epi32(b[k], b[k + 4]));
     }
-    for (size_t row = 0; row < rows; row += 1) {
-        __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(by_row + row)));
-        __m256 level = _mm256_permutevar8x32_ps(book.low, code);
-        if (bits == 4) {
-            __m256 upper = _mm256_permutevar8x32_ps(book.high, code);
-            level = _mm256_blendv_ps(level, upper, _mm256_castsi256_ps(_mm256_slli_epi32(code, 28)));
-        }
-        _mm256_storeu_ps(values + row * length, _mm256_mul_ps(_mm256_set1_ps(scales[row]), level));
-    }
+}
+
+/// The levels of eight codes.
+AVX2 static inline __m256 levels_of(__m256i code, struct codebook book, int bits) {
+    __m256 level = _mm256_permutevar8x32_ps(book.low, code);
+    if (bits < 4) return level;
+    __m256 upper = _mm256_permutevar8x32_ps(book.high, code);
+    return _mm256_blendv_ps(level, upper, _mm256_castsi256_ps(_mm256_slli_epi32(code, 28)));
 }
 
 /// Coordinates 8·block ..< 8·block + 8 of a plane of `bits` bits: codes of rows 0-15 (shift 0) or 16-31 (shift 4).
@@ -159,21 +154,35 @@ AVX2 static inline __attribute__((always_inline)) void decode_group_of(
         _mm256_loadu_ps(lorif_levels[bits]),
         _mm256_loadu_ps(lorif_levels[bits] + 8),
     };
+    // Two blocks of 8 coordinates at once write whole cache lines: with a row stride of a power of two the rows of a group
+    // compete for the same few lines.
     size_t blocks = length / 8;
-    for (size_t block = 0; block < blocks; block += 1) {
+    for (size_t block = 0; block < blocks; block += 2) {
+        size_t here = blocks - block < 2 ? 1 : 2;
         for (size_t first = 0; first < rows; first += LORIF_GROUP_BYTES) {
-            int shift = first == 0 ? 0 : 4;
-            __m128i codes[8];
-            if (bits == 3) {
-                __m128i last[8];
-                load_codes(plane, 2, block, shift, codes);
-                load_codes(low, 1, block, shift, last);
-                for (int k = 0; k < 8; k += 1) codes[k] = _mm_or_si128(_mm_add_epi8(codes[k], codes[k]), last[k]);
-            } else {
-                load_codes(plane, bits, block, shift, codes);
+            uint64_t by_row[2][16];
+            for (size_t next = 0; next < here; next += 1) {
+                int shift = first == 0 ? 0 : 4;
+                __m128i codes[8];
+                if (bits == 3) {
+                    __m128i last[8];
+                    load_codes(plane, 2, block + next, shift, codes);
+                    load_codes(low, 1, block + next, shift, last);
+                    for (int k = 0; k < 8; k += 1) codes[k] = _mm_or_si128(_mm_add_epi8(codes[k], codes[k]), last[k]);
+                } else {
+                    load_codes(plane, bits, block + next, shift, codes);
+                }
+                transpose_codes(codes, by_row[next]);
             }
-            size_t here = rows - first < LORIF_GROUP_BYTES ? rows - first : LORIF_GROUP_BYTES;
-            store_rows(codes, book, bits, scales + first, here, length, values + first * length + 8 * block);
+            size_t end = rows - first < LORIF_GROUP_BYTES ? rows - first : LORIF_GROUP_BYTES;
+            for (size_t row = 0; row < end; row += 1) {
+                __m256 scale = _mm256_set1_ps(scales[first + row]);
+                float *to = values + (first + row) * length + 8 * block;
+                for (size_t next = 0; next < here; next += 1) {
+                    __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(by_row[next] + row)));
+                    _mm256_storeu_ps(to + 8 * next, _mm256_mul_ps(scale, levels_of(code, book, bits)));
+                }
+            }
         }
     }
     if (length % 8 == 0) return;
@@ -192,6 +201,56 @@ AVX2 static void decode_group(
     case 2: decode_group_of(2, plane, low, scales, rows, length, values); break;
     default: decode_group_of(1, plane, low, scales, rows, length, values); break;
     }
+}
+
+AVX2 static void quantise(
+    int bits, const float *values, double inverse, size_t count, uint8_t *codes, struct lorif_code_sums *sums) {
+    struct codebook book = {
+        _mm256_loadu_ps(lorif_levels[bits]),
+        _mm256_loadu_ps(lorif_levels[bits] + 8),
+    };
+    int half = 1 << (bits - 1);
+    __m256d by = _mm256_set1_pd(inverse);
+    __m256i largest = _mm256_set1_epi32((int)sums->largest_cell);
+    __m256d correlation[2] = {_mm256_loadu_pd(sums->correlation), _mm256_loadu_pd(sums->correlation + 4)};
+    __m256d energy[2] = {_mm256_loadu_pd(sums->energy), _mm256_loadu_pd(sums->energy + 4)};
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        __m256d low = _mm256_cvtps_pd(_mm_loadu_ps(values + i));
+        __m256d high = _mm256_cvtps_pd(_mm_loadu_ps(values + i + 4));
+        __m128 x_low = _mm256_cvtpd_ps(_mm256_mul_pd(low, by)), x_high = _mm256_cvtpd_ps(_mm256_mul_pd(high, by));
+        __m256 x = _mm256_set_m128(x_high, x_low);
+        __m256 magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), x);
+        __m256i cell = _mm256_setzero_si256();
+        for (int k = 0; k + 1 < half; k += 1) {
+            __m256 above = _mm256_cmp_ps(magnitude, _mm256_set1_ps(lorif_thresholds[bits][k]), _CMP_GE_OQ);
+            cell = _mm256_sub_epi32(cell, _mm256_castps_si256(above));
+        }
+        largest = _mm256_max_epi32(largest, cell);
+        // Complementing the cell of a negative number mirrors its code: half + ~cell = half - 1 - cell.
+        __m256i negative = _mm256_castps_si256(_mm256_cmp_ps(x, _mm256_setzero_ps(), _CMP_LT_OQ));
+        __m256i code = _mm256_add_epi32(_mm256_set1_epi32(half), _mm256_xor_si256(cell, negative));
+        __m256 level = levels_of(code, book, bits);
+        __m256d level_low = _mm256_cvtps_pd(_mm256_castps256_ps128(level));
+        __m256d level_high = _mm256_cvtps_pd(_mm256_extractf128_ps(level, 1));
+        // Products of two f32 are exact in double, so fusing changes nothing.
+        correlation[0] = _mm256_fmadd_pd(low, level_low, correlation[0]);
+        correlation[1] = _mm256_fmadd_pd(high, level_high, correlation[1]);
+        energy[0] = _mm256_fmadd_pd(level_low, level_low, energy[0]);
+        energy[1] = _mm256_fmadd_pd(level_high, level_high, energy[1]);
+        __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(code), _mm256_extracti128_si256(code, 1));
+        _mm_storel_epi64((__m128i *)(codes + i), _mm_packus_epi16(words, words));
+    }
+    uint32_t cells[8];
+    _mm256_storeu_si256((__m256i *)cells, largest);
+    for (size_t lane = 0; lane < 8; lane += 1) {
+        if (cells[lane] > sums->largest_cell) sums->largest_cell = cells[lane];
+    }
+    for (size_t k = 0; k < 2; k += 1) {
+        _mm256_storeu_pd(sums->correlation + 4 * k, correlation[k]);
+        _mm256_storeu_pd(sums->energy + 4 * k, energy[k]);
+    }
+    lorif_portable.quantise(bits, values + i, inverse, count - i, codes + i, sums);
 }
 
 AVX2 static float largest_magnitude(const float *values, size_t count) {
@@ -268,6 +327,7 @@ const struct lorif_kernels lorif_avx2 = {
     .decode_int8 = decode_int8,
     .encode_f16 = encode_f16,
     .encode_int8 = encode_int8,
+    .quantise = quantise,
     .decode_group = decode_group,
     .largest_magnitude = largest_magnitude,
     .first_non_finite = first_non_finite,
