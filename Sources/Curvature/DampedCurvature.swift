@@ -26,9 +26,13 @@ public struct DampedCurvature: Sendable {
     ///
     /// `gradients[layer]` is `rowCount` × D_l, row-major, for every layer of the store; the result has the same shape. Layers in
     /// no group, and groups without any gradient under relative damping, give zeros. 4·rowCount·r·D operations.
+    ///
+    /// `forFittedRows` promises that the result meets only rows that the curvature was fitted on. Where the basis spans those (exact
+    /// curvature), the part (1/λ) q⊥ outside it, orthogonal to all of them, is then left out: exact scores keep two more digits in f32,
+    /// in which that part would otherwise be large noise.
     /// Throws ``CurvatureError/overflow(layer:)`` if a result does not fit into f32.
     public func precondition(
-        _ gradients: [[Float]], rowCount: Int, workers: Int
+        _ gradients: [[Float]], rowCount: Int, forFittedRows: Bool = false, workers: Int
     ) throws(CurvatureError) -> [[Float]] {
         let pieces = makePieces { layer, length in
             require(gradients.indices.contains(layer), "gradients lack a layer of the curvature")
@@ -43,7 +47,8 @@ public struct DampedCurvature: Sendable {
         let results = parallelMap(count: pieces.count, workers: workers) { index in
             let piece = pieces[index]
             let block = columns(piece.columns, of: gradients[piece.layer], rowCount: rowCount, length: piece.length)
-            return preconditioned(block, coordinates: projections[piece.group], rowCount: rowCount, piece: piece)
+            return preconditioned(block, coordinates: projections[piece.group], rowCount: rowCount, piece: piece,
+                forFittedRows: forFittedRows)
         }
         var output = gradients.map { [Float](repeating: 0, count: $0.count) }
         for (piece, result) in zip(pieces, results) {
@@ -170,13 +175,15 @@ public struct DampedCurvature: Sendable {
 
     /// The piece's share of (1/λ) (q − Σ_k w_k p_k v_k): rowCount × width.
     private func preconditioned(
-        _ block: [Double], coordinates: [Double], rowCount: Int, piece: Piece
+        _ block: [Double], coordinates: [Double], rowCount: Int, piece: Piece, forFittedRows: Bool
     ) -> [Double] {
         let group = curvature.groups[piece.group]
         let lambda = lambdas[piece.group]
         let rank = group.rank
         let width = piece.columns.count
-        var result = block
+        // Inside the basis Σ_k p_k/(s²_k + λ) v_k is the same without the cancellation.
+        let insideOnly = rank == group.gradientLength || (forFittedRows && group.spansRows)
+        var result = insideOnly ? [Double](repeating: 0, count: block.count) : block
         for start in stride(from: 0, to: rank, by: Self.basisRowsAtOnce) {
             let rows = start..<min(start + Self.basisRowsAtOnce, rank)
             let basis = basisRows(rows, of: piece)
@@ -184,12 +191,13 @@ public struct DampedCurvature: Sendable {
             for row in 0..<rowCount {
                 for (slot, k) in rows.enumerated() {
                     let square = group.eigenvalues[k]
-                    weighted[row * rows.count + slot] = square / (square + lambda) * coordinates[row * rank + k]
+                    weighted[row * rows.count + slot] =
+                        (insideOnly ? lambda : -square) / (square + lambda) * coordinates[row * rank + k]
                 }
             }
             var target = result.mutableSpan
             multiply(
-                weighted.span, basis.span, into: &target, m: rowCount, n: width, k: rows.count, alpha: -1, beta: 1)
+                weighted.span, basis.span, into: &target, m: rowCount, n: width, k: rows.count, beta: 1)
         }
         for index in result.indices { result[index] /= lambda }
         return result

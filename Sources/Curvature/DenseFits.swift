@@ -21,7 +21,7 @@ func fitGram(
     let values = Array(pairs.values.prefix(kept))
     return CurvatureGroup(
         plan: plan, source: source, trace: trace, eigenvalues: values, basis: basis, passes: 1, solver: pairs.solver,
-        residual: denseResidual(matrix, order: order, values: values, basis: basis))
+        residual: denseResidual(matrix, order: order, values: values, basis: basis), spansRows: spans(kept, plan: plan))
 }
 
 /// The kernel of the rows, its eigenpairs A, then the basis V = diag(1/s) Aᵀ G in a second pass.
@@ -58,14 +58,18 @@ func fitKernel(
     }
     return CurvatureGroup(
         plan: plan, source: source, trace: trace, eigenvalues: values, basis: basis, passes: 2, solver: pairs.solver,
-        residual: residual)
+        residual: residual, spansRows: spans(kept, plan: plan))
+}
+
+/// Whether nothing but null directions was left out.
+private func spans(_ kept: Int, plan: GroupPlan) -> Bool {
+    kept < plan.rank || plan.rank >= min(plan.rowCount, plan.gradientLength)
 }
 
 /// The largest eigenpairs of a dense symmetric matrix by the planned solver.
 private func largestPairs(
     _ matrix: [Double], order: Int, plan: GroupPlan, options: FitOptions, workers: Int
 ) throws(CurvatureError) -> (values: [Double], vectors: [Double], solver: EigenSolver) {
-    // A subnormal or huge H would make LAPACK and the iteration lose what Double can hold; powers of two are exact.
     var largest = 0.0
     for row in 0..<order { largest = max(largest, abs(matrix[row * order + row])) }
     guard order > 0, largest > 0 else { return ([], [], plan.solver) }
@@ -109,7 +113,7 @@ private func projectedRows(
         let chunkRows = max(64, FitGrain.chunkRowCount(width: block.width, bytesPerNumber: 8) / 2)
         var firstRow = 0
         for tileIndex in source.tileRowCounts.indices {
-            let tile = try GroupTile(tileIndex, blocks: [block], source: source)
+            let tile = try GroupTile(tileIndex, blocks: [block], source: source, workers: 1)
             for start in stride(from: 0, to: tile.rowCount, by: chunkRows) {
                 let rows = start..<min(start + chunkRows, tile.rowCount)
                 tile.reconstruct(rows: rows, block: block, scales: nil, into: &chunk)
@@ -169,14 +173,14 @@ func joined(_ pieces: [[Double]], rowCount: Int, length: Int) -> [Float] {
 extension CurvatureGroup {
     init(
         plan: GroupPlan, source: RowSource, trace: Double, eigenvalues: [Double], basis: [Float], passes: Int,
-        solver: EigenSolver, residual: Double
+        solver: EigenSolver, residual: Double, spansRows: Bool
     ) {
         self.init(
             layers: plan.layers, layerLengths: plan.layers.map { source.layers[$0].gradientLength }, trace: trace,
             eigenvalues: eigenvalues, basis: basis, algorithm: plan.algorithm, arithmetic: plan.arithmetic,
             solver: solver, rowCount: plan.rowCount, passes: passes,
             orthogonalityError: orthogonality(basis, rowCount: eigenvalues.count, length: plan.gradientLength),
-            residual: residual)
+            residual: residual, spansRows: spansRows)
     }
 }
 
@@ -208,4 +212,42 @@ private func orthogonality(_ basis: [Float], rowCount: Int, length: Int) -> Doub
         }
     }
     return largest
+}
+
+/// Removes what rounding left of non-orthogonality among the rows of a matrix held in column blocks, by Cholesky QR.
+///
+/// Rows from a kernel's small eigenvalues are orthogonal to about eps·s²₁/s²_k only.
+private func orthonormalizeIfNeeded(
+    _ pieces: inout [[Double]], rowCount: Int, workers: Int
+) throws(CurvatureError) {
+    guard rowCount > 0 else { return }
+    for _ in 0..<3 {
+        let current = pieces
+        let partials = parallelMap(count: pieces.count, workers: workers) { index in
+            var part = [Double](repeating: 0, count: rowCount * rowCount)
+            let piece = current[index]
+            var target = part.mutableSpan
+            multiplyBySelf(piece.span, into: &target, n: rowCount, k: piece.count / rowCount)
+            return part
+        }
+        var gram = [Double](repeating: 0, count: rowCount * rowCount)
+        for part in partials {
+            for index in gram.indices { gram[index] += part[index] }
+        }
+        var largest = 0.0
+        for row in 0..<rowCount {
+            for column in 0...row {
+                largest = max(largest, abs(gram[row * rowCount + column] - (row == column ? 1 : 0)))
+            }
+        }
+        // Below f32's precision there is nothing to gain.
+        if largest < 1e-10 { return }
+        let whole = gram
+        let factor = try decompose { () throws(LinearAlgebraError) in try choleskyFactor(whole, order: rowCount) }
+        parallelUpdate(&pieces, workers: workers) { _, piece in
+            let width = piece.count / rowCount
+            var target = piece.mutableSpan
+            solveLowerTriangular(factor.span, order: rowCount, into: &target, columns: width)
+        }
+    }
 }

@@ -55,6 +55,9 @@ public struct CurvatureGroup: Sendable {
     public let orthogonalityError: Double
     /// max_k ‖H v_k − s²_k v_k‖ / s²_1 over (a sample of) the stored basis.
     public let residual: Double
+    /// Whether the basis spans all rows it was fitted on: only null directions were left out. Then the part of a query
+    /// outside the basis does not meet any fitted row.
+    public let spansRows: Bool
 
     /// D, the length of the group's gradient.
     public var gradientLength: Int { layerLengths.reduce(0, +) }
@@ -73,7 +76,7 @@ public struct CurvatureGroup: Sendable {
     public init(
         layers: [Int], layerLengths: [Int], trace: Double, eigenvalues: [Double], basis: [Float],
         algorithm: FitAlgorithm, arithmetic: Arithmetic, solver: EigenSolver, rowCount: Int, passes: Int,
-        orthogonalityError: Double, residual: Double
+        orthogonalityError: Double, residual: Double, spansRows: Bool
     ) {
         precondition(layers.count == layerLengths.count, "every layer needs a length")
         precondition(basis.count == eigenvalues.count * layerLengths.reduce(0, +), "basis is not r × D")
@@ -89,6 +92,7 @@ public struct CurvatureGroup: Sendable {
         self.passes = passes
         self.orthogonalityError = orthogonalityError
         self.residual = residual
+        self.spansRows = spansRows
     }
 }
 

@@ -82,7 +82,7 @@ private struct PanelAccumulator<Scalar: BLASScalar> {
         var chunk = [Scalar](repeating: 0, count: 0)
         var pending = 0
         for tileIndex in source.tileRowCounts.indices {
-            let tiles = try GroupTile(tileIndex, blocks: blocks, source: source)
+            let tiles = try GroupTile(tileIndex, blocks: blocks, source: source, workers: workers)
             let rowCount = source.tileRowCounts[tileIndex]
             for start in stride(from: 0, to: rowCount, by: chunkRows) {
                 let rows = start..<min(start + chunkRows, rowCount)
@@ -116,13 +116,15 @@ struct GroupTile: Sendable {
     let rowCount: Int
     private let tiles: [Int: LayerTile]
 
-    init(_ index: Int, blocks: [ColumnBlock], source: RowSource) throws(CurvatureError) {
+    init(_ index: Int, blocks: [ColumnBlock], source: RowSource, workers: Int) throws(CurvatureError) {
         rowCount = source.tileRowCounts[index]
-        var tiles: [Int: LayerTile] = [:]
-        for block in blocks where tiles[block.layer] == nil {
-            tiles[block.layer] = try source.tile(index, layer: block.layer)
+        var layers: [Int] = []
+        for block in blocks where layers.last != block.layer { layers.append(block.layer) }
+        let members = layers
+        let read = try parallelMap(count: members.count, workers: workers) { position throws(CurvatureError) in
+            try source.tile(index, layer: members[position])
         }
-        self.tiles = tiles
+        tiles = Dictionary(uniqueKeysWithValues: zip(members, read))
     }
 
     /// rows × D, all blocks of the group side by side.

@@ -16,6 +16,8 @@ enum FitGrain {
     static let directOrder = 1536
     /// Double arithmetic is used for truncated Gram matrices up to this many operations.
     static let doubleOperations = 4e11
+    /// Below this many operations the streaming iteration is never preferred to an accurate algorithm.
+    static let krylovOperations = 2e12
 
     static func chunkRowCount(width: Int, bytesPerNumber: Int) -> Int {
         min(max(chunkBytes / max(1, width * bytesPerNumber), chunkRows.lowerBound), chunkRows.upperBound)
@@ -52,7 +54,7 @@ struct GroupCost {
         tileBytes = (tileRowCounts.max() ?? 0) * numbersPerRow * 4
         kernelOperations = members.map { KernelMatrix.operationsPerPair(layers[$0]) }.reduce(0, +)
         let rows = tileRowCounts.reduce(0, +)
-        kernelLayerBytes = members.map { layers[$0].storedNumberCount * rows * 8 }.max() ?? 0
+        kernelLayerBytes = members.map { KernelMatrix.workingBytes(layers[$0], rowCount: rows) }.max() ?? 0
     }
 
     var resultBytes: Int { Self.bytes(rank, gradientLength, 4) + rank * 8 }
@@ -66,7 +68,11 @@ struct GroupCost {
             let (sum, overflow) = plan.workingBytes.addingReportingOverflow(plan.resultBytes)
             return !overflow && sum <= budget
         }
-        guard let best = affordable.min(by: { $0.operationCount < $1.operationCount }) else {
+        // The iteration stops short of full accuracy, so it has to save something worth it.
+        let price = { (plan: GroupPlan) in
+            plan.algorithm == .krylov ? max(2 * plan.operationCount, FitGrain.krylovOperations) : plan.operationCount
+        }
+        guard let best = affordable.min(by: { price($0) < price($1) }) else {
             let needed = candidates.map { plan in
                 let (sum, overflow) = plan.workingBytes.addingReportingOverflow(plan.resultBytes)
                 return overflow ? Int.max : sum
@@ -130,8 +136,10 @@ struct GroupCost {
             .addingCapped(4 * FitGrain.chunkBytes)
         let block = Double(sizes.blockRows)
         let operations = passes * (4 * n * d * block + 12 * d * block * Double(sizes.basisRows))
+        let double = operations < FitGrain.doubleOperations / 4
         return plan(
-            .krylov, .single, .krylov, passes: options.passes, operations: operations, working: working, sizes: sizes)
+            .krylov, double ? .double : .single, .krylov, passes: options.passes, operations: double ? 2 * operations : operations,
+            working: working, sizes: sizes)
     }
 
     private func plan(

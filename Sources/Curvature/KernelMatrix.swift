@@ -11,6 +11,13 @@ enum KernelMatrix {
         2 * Double(usesFactors(layer) ? factorLength(layer) : layer.gradientLength)
     }
 
+    /// Memory beside the matrix while one layer is added.
+    static func workingBytes(_ layer: LayerSchema, rowCount: Int) -> Int {
+        let numbers =
+            usesFactors(layer) ? layer.storedNumberCount : 2 * min(FitGrain.columnBlockWidth, layer.gradientLength)
+        return GroupCost.bytes(numbers, rowCount, 8)
+    }
+
     private static func factorLength(_ layer: LayerSchema) -> Int {
         guard let rank = layer.rank else { return layer.gradientLength }
         return rank * rank * (layer.inputDimension + layer.outputDimension + 1)

@@ -6,6 +6,14 @@ public struct SymmetricEigen<Scalar: BLASScalar>: Sendable {
     public var values: [Scalar]
     /// values.count × order, row-major: row k is the unit eigenvector of `values[k]`.
     public var vectors: [Scalar]
+
+    /// The counts must agree.
+    public init(order: Int, values: [Scalar], vectors: [Scalar]) {
+        precondition(vectors.count == values.count * order, "one vector per value")
+        self.order = order
+        self.values = values
+        self.vectors = vectors
+    }
 }
 
 /// All eigenpairs of a symmetric matrix by divide and conquer (LAPACK `syevd`).
