@@ -1,0 +1,1 @@
+"""Writes and reads the files of lorif, a database for gradient factors."""
