@@ -2,13 +2,13 @@
 
     python3 Tools/test_summary.py REPORTS
 
-REPORTS holds `outcomes` (a line "name passed" or "name failed" per check) and the xUnit files of the test runners. Exits
-with 1 if anything failed, if a runner left no report, or if no check and no test ran.
+REPORTS holds `outcomes` (a line "name passed" or "name failed" per check) and the xUnit files of the test runners.
+Exits with 1 if anything failed, if a runner left no report, or if no check and no test ran.
 """
 
 import sys
-import xml.etree.ElementTree as ElementTree  # the reports are our own runners'
 from pathlib import Path
+from xml.etree import ElementTree
 
 RUNNERS = {
     "swift-tests": ("swift.xml", "swift-swift-testing.xml"),
