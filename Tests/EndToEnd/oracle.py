@@ -1,4 +1,4 @@
-"""A naive float64 oracle: scores by forming every gradient and every matrix H, without any of the program's shortcuts."""
+"""A naive float64 oracle: scores from every gradient and every matrix H, without any of the program's shortcuts."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ def flat(rows: Rows, names: Sequence[str]) -> np.ndarray:
 
 
 def inverse(train: np.ndarray, rank: int | None, absolute: float | None, relative: float | None) -> np.ndarray:
-    """(H + λI)⁻¹ as a dense matrix; H = Σ g gᵀ, cut to its leading `rank` eigenpairs if given; λ = relative · tr(H)/D."""
+    """(H + λI)⁻¹ as a dense matrix; H = Σ g gᵀ, cut to its `rank` leading eigenpairs; λ = relative · tr(H)/D."""
     H = train.T @ train
     damping = absolute if absolute is not None else relative * np.trace(H) / len(H)
     if rank is not None:
@@ -33,24 +33,26 @@ def inverse(train: np.ndarray, rank: int | None, absolute: float | None, relativ
 
 
 def influence(
-    train: Rows,
-    left: Rows,
-    right: Rows,
-    groups: Sequence[Sequence[str]],
-    rank: int | None = None,
-    absolute: float | None = None,
-    relative: float | None = None,
+    train: Rows, queries: Rows, groups: Sequence[Sequence[str]], rank: int | None = None, **damping: float
 ) -> np.ndarray:
-    """Σ over groups of left (H + λI)⁻¹ rightᵀ: [left rows, right rows]; a group is a layer, or all layers together."""
-    return sum(
-        flat(left, group) @ inverse(flat(train, group), rank, absolute, relative) @ flat(right, group).T
-        for group in groups
-    )
+    """Σ over groups of g_qᵀ (H + λI)⁻¹ g_i: [queries, n]; a group is a layer, or all layers together."""
+    total = np.zeros((len(next(iter(queries.values()))), len(next(iter(train.values())))))
+    for group in groups:
+        rows = flat(train, group)
+        inverted = inverse(rows, rank, damping.get("absolute"), damping.get("relative"))
+        total += flat(queries, group) @ inverted @ rows.T
+    return total
 
 
-def self_influence(train: Rows, groups: Sequence[Sequence[str]], **settings: float | None) -> np.ndarray:
+def self_influence(
+    train: Rows, groups: Sequence[Sequence[str]], rank: int | None = None, **damping: float
+) -> np.ndarray:
     """g_iᵀ (H + λI)⁻¹ g_i: [n]."""
-    return np.diag(influence(train, train, train, groups, **settings))
+    total = np.zeros(len(next(iter(train.values()))))
+    for group in groups:
+        rows = flat(train, group)
+        total += ((rows @ inverse(rows, rank, damping.get("absolute"), damping.get("relative"))) * rows).sum(axis=1)
+    return total
 
 
 def dot(queries: Rows, train: Rows, names: Sequence[str]) -> np.ndarray:
@@ -65,7 +67,7 @@ def cosine(queries: Rows, train: Rows, names: Sequence[str]) -> np.ndarray:
 
 
 def stored(values: np.ndarray, encoding: str) -> np.ndarray:
-    """What an encoding keeps of vectors [n, d, c] (one scale per row and component) or matrices [n, d1, d2] (one per row).
+    """What an encoding keeps of vectors [n, d, c], each row and component with a scale of its own.
 
     Follows Formats/page.md: f16 has a power-of-two scale that brings the largest magnitude's exponent to 14; int8 has
     absmax / 127 as bfloat16, rounded up. Pass matrices as [n, d1 * d2, 1].

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from harness import assert_close, read_tensors, run, scores, write_tensors
 
 TOLERANCE = 1e-5
