@@ -116,7 +116,7 @@ def test_jsonl_results(files: tuple[Path, Path]) -> None:
     ]
     first = lines[0]
     row = int(first["id"].split('"')[1])
-    metadata = {**first, **first.get("metadata", {})}
+    metadata = first["metadata"]
     assert metadata["text"] == f"line one\nline, two \u2028 {row}"
     assert metadata["tags"] == ["x", row]
     assert metadata["none"] is None

@@ -115,7 +115,7 @@ def test_every_output_says_the_same(store: tuple[Path, int], reference: Path, tm
             assert [r["id"] for r in found] == [ids[i] for i in order[:TOP]]
             for result in found:
                 assert np.float32(result["score"]) == matrix[row, ids.index(result["id"])]
-                assert result.get("source", result.get("metadata", {}).get("source")) == sources[result["id"]]
+                assert result["metadata"]["source"] == sources[result["id"]]
 
 
 def test_score_metadata_names_the_curvature_and_damping(fitted: tuple[Path, int, str], reference: Path) -> None:
