@@ -1,0 +1,92 @@
+import Glibc
+
+/// Device and inode of a file: two paths with the same identity are the same file.
+public struct FileIdentity: Hashable, Sendable {
+    /// st_dev.
+    public let device: UInt64
+    /// st_ino.
+    public let inode: UInt64
+}
+
+/// What is at a path.
+public struct FileStatus: Hashable, Sendable {
+    /// The kinds that a store cares about.
+    public enum Kind: Hashable, Sendable {
+        case regular, directory, other
+    }
+
+    /// Regular file, directory or something else.
+    public let kind: Kind
+    /// Its length in bytes.
+    public let byteCount: Int
+    /// Device and inode.
+    public let identity: FileIdentity
+}
+
+/// What is at `path`, symbolic links followed; nil when there is nothing.
+public func fileStatus(_ path: String) throws(FileError) -> FileStatus? {
+    var status = stat()
+    guard stat(path, &status) == 0 else {
+        if errno == ENOENT { return nil }
+        throw .last("examine", path)
+    }
+    let kind: FileStatus.Kind =
+        switch status.st_mode & S_IFMT {
+        case S_IFREG: .regular
+        case S_IFDIR: .directory
+        default: .other
+        }
+    return FileStatus(
+        kind: kind, byteCount: Int(status.st_size),
+        identity: FileIdentity(device: UInt64(status.st_dev), inode: UInt64(status.st_ino)))
+}
+
+/// Makes the names in a directory durable: creations, renames and removals before this call survive a power loss.
+public func synchronizeDirectory(_ path: String) throws(FileError) {
+    let descriptor = retryingInterrupts { open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+    guard descriptor >= 0 else { throw .last("open", path) }
+    defer { close(descriptor) }
+    guard fsync(descriptor) == 0 else { throw .last("synchronize", path) }
+}
+
+/// Creates one directory (mode 0700); the name must be free.
+public func createDirectory(_ path: String) throws(FileError) {
+    guard mkdir(path, 0o700) == 0 else { throw .last("create directory", path) }
+}
+
+/// Removes a file; one that is not there is an error.
+public func removeFile(_ path: String) throws(FileError) {
+    guard unlink(path) == 0 else { throw .last("remove", path) }
+}
+
+/// Removes an empty directory.
+public func removeDirectory(_ path: String) throws(FileError) {
+    guard rmdir(path) == 0 else { throw .last("remove", path) }
+}
+
+/// The names in a directory, sorted by bytes, without `.` and `..`.
+public func fileNames(inDirectory path: String) throws(FileError) -> [String] {
+    guard let directory = unsafe opendir(path) else {
+        if errno == ENOTDIR { throw .notDirectory(path: path) }
+        throw .last("list", path)
+    }
+    defer { unsafe closedir(directory) }
+    var names: [String] = []
+    while true {
+        errno = 0
+        guard let entry = unsafe readdir(directory) else {
+            guard errno == 0 else { throw .last("list", path) }
+            break
+        }
+        let name = unsafe withUnsafeBytes(of: &entry.pointee.d_name) { buffer in
+            unsafe String(decoding: buffer.prefix { $0 != 0 }, as: UTF8.self)
+        }
+        if name != ".", name != ".." { names.append(name) }
+    }
+    return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+}
+
+/// Whether this process may create files in a directory (or write the file) at `path`.
+public func isWritable(_ path: String) -> Bool {
+    access(path, W_OK) == 0
+}

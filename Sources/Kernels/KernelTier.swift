@@ -1,0 +1,18 @@
+import CKernels
+
+/// One instruction-set tier of the loops in CKernels; the portable one is the meaning, the others give the same bits.
+package struct KernelTier: @unchecked Sendable {
+    // The tables are constants of the C module, so the pointer may cross threads.
+    let table: UnsafePointer<lorif_kernels>
+
+    /// Every tier that this machine can run, portable first, fastest last.
+    package static let available: [KernelTier] = (0..<lorif_tier_count()).compactMap { index in
+        unsafe lorif_tier(index).map { unsafe KernelTier(table: $0) }
+    }
+
+    /// The tier that the public functions use: chosen once.
+    package static let chosen: KernelTier = available[available.count - 1]
+
+    /// The tier's name.
+    package var name: String { unsafe String(cString: table.pointee.name) }
+}
