@@ -230,10 +230,10 @@ def test_duplicate_ids(store: Path, random: np.random.Generator, tmp_path: Path)
     twice = write_batch(tmp_path / "twice.safetensors", layers(random), ids=["x", "y", "x", "z"])
     assert_refused_and_unchanged(store, ("ingest", store, twice), (twice, "x"))
     known = write_batch(tmp_path / "known.safetensors", layers(random), ids=["x", "y", "e2", "z"])
-    assert_refused_and_unchanged(store, ("ingest", store, known), ("e2",))
+    assert_refused_and_unchanged(store, ("ingest", store, known), (known, "e2"))
     first = write_batch(tmp_path / "p.safetensors", layers(random), ids=["p", "q", "r", "s"])
     second = write_batch(tmp_path / "q.safetensors", layers(random), ids=["t", "u", "v", "p"])
-    assert_refused_and_unchanged(store, ("ingest", store, first, second), ("p",))
+    assert_refused_and_unchanged(store, ("ingest", store, first, second), (second, "p"))
 
 
 @pytest.mark.parametrize(
