@@ -90,3 +90,9 @@ public func fileNames(inDirectory path: String) throws(FileError) -> [String] {
 public func isWritable(_ path: String) -> Bool {
     access(path, W_OK) == 0
 }
+
+/// Gives a directory another name on the same file system and makes it durable; an empty directory of that name is replaced.
+public func moveDirectory(_ path: String, to finalPath: String) throws(FileError) {
+    guard rename(path, finalPath) == 0 else { throw .last("rename to", finalPath) }
+    try synchronizeDirectory(parentDirectory(of: finalPath))
+}

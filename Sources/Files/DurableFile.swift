@@ -69,25 +69,35 @@ public struct DurableFile: ~Copyable, Sendable {
         if replacing {
             guard rename(temporaryPath, finalPath) == 0 else { throw .last("rename to", finalPath) }
         } else {
-            try renameWithoutReplacing(to: finalPath)
+            try renameWithoutReplacing(temporaryPath, to: finalPath)
         }
         isSealed = true
-        let finalDirectory = parentDirectory(of: finalPath)
-        try synchronizeDirectory(finalDirectory)
-        let temporaryDirectory = parentDirectory(of: temporaryPath)
-        if temporaryDirectory != finalDirectory { try synchronizeDirectory(temporaryDirectory) }
+        try synchronizeDirectories(of: temporaryPath, and: finalPath)
     }
+}
 
-    private func renameWithoutReplacing(to finalPath: String) throws(FileError) {
-        // link refuses a taken name, which rename does not. After a crash before unlink both names are there: the temporary
-        // one is swept with everything else in its directory.
-        if link(temporaryPath, finalPath) == 0 {
-            guard unlink(temporaryPath) == 0 else { throw .last("remove", temporaryPath) }
-            return
-        }
-        // File systems without hard links; the check can lose a race only against a program that ignores the store's lock.
-        guard [EPERM, EOPNOTSUPP, ENOSYS, EMLINK].contains(errno) else { throw .last("rename to", finalPath) }
-        guard access(finalPath, F_OK) != 0 else { throw .alreadyExists(path: finalPath) }
-        guard rename(temporaryPath, finalPath) == 0 else { throw .last("rename to", finalPath) }
+/// Gives a file another name on the same file system, which must be free, and makes both names' change durable.
+public func moveFile(_ path: String, to finalPath: String) throws(FileError) {
+    try renameWithoutReplacing(path, to: finalPath)
+    try synchronizeDirectories(of: path, and: finalPath)
+}
+
+private func synchronizeDirectories(of path: String, and finalPath: String) throws(FileError) {
+    let finalDirectory = parentDirectory(of: finalPath)
+    try synchronizeDirectory(finalDirectory)
+    let temporaryDirectory = parentDirectory(of: path)
+    if temporaryDirectory != finalDirectory { try synchronizeDirectory(temporaryDirectory) }
+}
+
+private func renameWithoutReplacing(_ path: String, to finalPath: String) throws(FileError) {
+    // link refuses a taken name, which rename does not. After a crash before unlink both names are there: the temporary
+    // one is swept with everything else in its directory.
+    if link(path, finalPath) == 0 {
+        guard unlink(path) == 0 else { throw .last("remove", path) }
+        return
     }
+    // File systems without hard links; the check can lose a race only against a program that ignores the store's lock.
+    guard [EPERM, EOPNOTSUPP, ENOSYS, EMLINK].contains(errno) else { throw .last("rename to", finalPath) }
+    guard access(finalPath, F_OK) != 0 else { throw .alreadyExists(path: finalPath) }
+    guard rename(path, finalPath) == 0 else { throw .last("rename to", finalPath) }
 }

@@ -124,7 +124,7 @@ final class EnvironmentCore: Sendable {
                 defer { gate.leaveShared() }
                 let handle = try begin(flags: UInt32(MDB_RDONLY))
                 defer { mdb_txn_abort(handle) }
-                if try check(UInt64(mdb_txn_id(handle))) {
+                if try check(UInt64(UInt(bitPattern: mdb_txn_id(handle)))) {
                     return try body(ReadTransaction(access: TransactionAccess(handle: handle, path: path)))
                 }
             } catch LMDBError.failed(_, _, MDB_MAP_RESIZED, _) {
@@ -155,7 +155,7 @@ final class EnvironmentCore: Sendable {
         let result: Result
         do {
             // The transaction under way has the next number; it works on the state before.
-            guard try check(UInt64(mdb_txn_id(handle)) - 1) else {
+            guard try check(UInt64(UInt(bitPattern: mdb_txn_id(handle))) &- 1) else {
                 throw LMDBError.damaged(
                     path: dataPath, page: 0, rule: "the state that the writer's lock protects", found: "a later one")
             }

@@ -21,9 +21,15 @@ struct PageWalker {
     }
 
     /// Checks the main tree, the free list tree and the free list.
-    mutating func checkAll() throws(LMDBError) {
+    ///
+    /// A commit that follows a state with pages frees at least the old root, under its own number: with
+    /// `followsPages` that is required, because an older meta page with a raised number does not have it.
+    mutating func checkAll(followsPages: Bool) throws(LMDBError) {
         try walk(meta.mainTree, isFreeList: false) { (_, _, _) in }
-        try checkFreeList()
+        let youngest = try checkFreeList()
+        try require(
+            !followsPages || youngest == meta.transaction, meta.transaction & 1,
+            "pages freed by transaction \(meta.transaction)", "pages freed by \(youngest) at the latest")
     }
 
     /// Checks that the free list holds nothing younger than the meta page claims to be.
@@ -52,10 +58,11 @@ struct PageWalker {
         return records
     }
 
-    /// Checks the free list tree and what it holds, against the pages already visited.
-    private mutating func checkFreeList() throws(LMDBError) {
+    /// Checks the free list tree and what it holds, against the pages already visited; gives its highest transaction.
+    private mutating func checkFreeList() throws(LMDBError) -> UInt64 {
         var free: Set<UInt64> = []
-        for record in try freeListRecords() {
+        let records = try freeListRecords()
+        for record in records {
             let list = PageBytes(bytes: record.value)
             try require(
                 record.value.count >= 8 && record.value.count % 8 == 0, record.page, "a list of page numbers",
@@ -82,6 +89,7 @@ struct PageWalker {
                 missing == unwritten, filePageCount, "a file of \(meta.lastPage + 1) pages",
                 "\(filePageCount) pages, \(unwritten) of the missing ones free")
         }
+        return records.last?.key ?? 0
     }
 
     private func require(

@@ -42,6 +42,7 @@ enum SnapshotCheck {
             throw .damaged(
                 path: path, page: transaction % 2, rule: "transaction \(transaction)", found: "\(chosen.transaction)")
         }
+        var followsPages = false
         if other.transaction != transaction &+ 1 {
             // Commits alternate between the meta pages, so the other one is the state before. If the chosen page is really
             // the older one, the newer one's number was changed: then its free list names a transaction from its future.
@@ -54,9 +55,10 @@ enum SnapshotCheck {
             }
             var walker = PageWalker(file: file, meta: other)
             try walker.checkFreeListAges()
+            followsPages = other.mainTree.depth > 0 || other.freeTree.depth > 0
         }
         var walker = PageWalker(file: file, meta: chosen)
-        try walker.checkAll()
+        try walker.checkAll(followsPages: followsPages)
         return .accepted
     }
 }

@@ -7,6 +7,7 @@ public struct Entry: Hashable, Sendable {
     /// The value's bytes.
     public let value: [UInt8]
 
+    /// An entry; the lengths are checked when it is written.
     public init(key: [UInt8], value: [UInt8]) {
         self.key = key
         self.value = value
@@ -75,7 +76,7 @@ struct TransactionAccess {
         self.database = database
     }
 
-    var number: UInt64 { UInt64(mdb_txn_id(handle)) }
+    var number: UInt64 { UInt64(UInt(bitPattern: mdb_txn_id(handle))) }
 
     func value(forKey key: [UInt8]) throws(LMDBError) -> [UInt8]? {
         checkKey(key)

@@ -1,1 +1,1 @@
-import Testing
+// Filled by the format tests.

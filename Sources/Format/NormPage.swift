@@ -1,0 +1,33 @@
+/// Norms of a block: bfloat16, layer after layer, within a layer row after row. Each is rounded up: an upper bound.
+public enum NormPage {
+    /// The page of bfloat16 bits, [layer][row].
+    public static func encode(_ norms: [[UInt16]]) -> [UInt8] {
+        var writer = ByteWriter()
+        for layer in norms {
+            for norm in layer { writer.write(norm) }
+        }
+        return writer.bytes
+    }
+
+    /// The norms in an untrusted page, [layer][row]: neither negative nor NaN.
+    public static func decode(_ bytes: [UInt8], layerCount: Int, rowCount: Int) throws(FormatError) -> [[Float]] {
+        guard bytes.count == 2 * layerCount * rowCount else {
+            throw .partSize(part: .normPage, expected: 2 * layerCount * rowCount, found: bytes.count)
+        }
+        var reader = PartReader(bytes, part: .normPage)
+        var norms: [[Float]] = []
+        norms.reserveCapacity(layerCount)
+        for layer in 0..<layerCount {
+            var row: [Float] = []
+            row.reserveCapacity(rowCount)
+            for index in 0..<rowCount {
+                let bits: UInt16 = try reader.read()
+                // 0x7F80 is +infinity: the bound of a norm beyond bfloat16's range.
+                guard bits <= 0x7F80 else { throw .normNotANorm(layer: layer, row: index, found: bits) }
+                row.append(Float(bitPattern: UInt32(bits) << 16))
+            }
+            norms.append(row)
+        }
+        return norms
+    }
+}

@@ -1,0 +1,86 @@
+import Checksum
+import Format
+import Schema
+public import Zstd
+
+/// Whether compression of a page is tried, and after which split into byte planes.
+public enum PageCompression: Hashable, Sendable {
+    /// Never: the bytes are known to be noise, or must be usable in place.
+    case none
+    /// zstd level 1 over this many byte planes (1, 2 or 4); kept when it saves at least a tenth.
+    case zstd(byteSplitStride: Int)
+}
+
+/// A page ready to be written: stored bytes and their checksum.
+///
+/// Depends on the payload and its place alone, so that pages may be encoded on any thread in any order.
+public struct EncodedPage: Sendable {
+    let column: Int
+    let block: Int
+    let rowCount: Int
+    let rawLength: Int
+    let codec: PageCodec
+    let byteSplitStride: Int
+    let stored: [UInt8]
+    let checksum: UInt64
+
+    /// Encodes a payload of 1 to `Limits.pageBytes` bytes, a multiple of the stride. O(bytes).
+    public init(
+        _ payload: [UInt8], column: Int, block: Int, rowCount: Int, compression: PageCompression,
+        compressor: inout ZstdCompressor
+    ) throws(StoreError) {
+        precondition((1...Limits.pageBytes).contains(payload.count), "a page holds 1 to \(Limits.pageBytes) bytes")
+        self.column = column
+        self.block = block
+        self.rowCount = rowCount
+        self.rawLength = payload.count
+        if case .zstd(let stride) = compression,
+            let frame = try Self.compressed(payload, stride: stride, compressor: &compressor)
+        {
+            codec = .zstd
+            byteSplitStride = stride
+            stored = frame
+        } else {
+            codec = .raw
+            byteSplitStride = 1
+            stored = payload
+        }
+        checksum = xxh3(stored, seed: PageEntry.seed(column: UInt32(column), block: UInt32(block)))
+    }
+
+    /// Pages of at least this many bytes are sampled first.
+    private static let sampledPageByteCount = 256 << 10
+    private static let samplePieceByteCount = 16 << 10
+    private static let samplePieceCount = 4
+
+    /// The frame, or nil when it does not save a tenth (or, for a sample of a large page, not even a twentieth).
+    private static func compressed(
+        _ payload: [UInt8], stride: Int, compressor: inout ZstdCompressor
+    ) throws(StoreError) -> [UInt8]? {
+        do {
+            if payload.count >= sampledPageByteCount {
+                let sample = sample(of: payload)
+                let planes = BytePlanes.split(sample.span.bytes, stride: stride)
+                let limit = sample.count / 20 * 19
+                guard try compressor.compress(planes.span.bytes, atMost: limit) != nil else { return nil }
+            }
+            let limit = payload.count - (payload.count + 9) / 10
+            if stride == 1 { return try compressor.compress(payload.span.bytes, atMost: limit) }
+            let planes = BytePlanes.split(payload.span.bytes, stride: stride)
+            return try compressor.compress(planes.span.bytes, atMost: limit)
+        } catch {
+            throw .compression(error)
+        }
+    }
+
+    /// Pieces spread evenly over the payload, beginning at multiples of 8 so that numbers stay whole.
+    private static func sample(of payload: [UInt8]) -> [UInt8] {
+        var sample: [UInt8] = []
+        sample.reserveCapacity(samplePieceCount * samplePieceByteCount)
+        for piece in 0..<samplePieceCount {
+            let start = payload.count / samplePieceCount * piece / 8 * 8
+            sample.append(contentsOf: payload[start..<start + samplePieceByteCount])
+        }
+        return sample
+    }
+}

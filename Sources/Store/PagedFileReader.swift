@@ -1,0 +1,173 @@
+import Checksum
+import Files
+public import Format
+import Zstd
+
+/// Reads a paged file: the footer at once, pages on demand, each verified before it is used.
+///
+///     let reader = try PagedFileReader(path: path, magic: .curvature, expecting: identity)
+///     let payload = try reader.readPage(column: 0, block: 0)
+///
+/// Immutable and safe to use from any number of threads. Keeps no page: the caller caches what it wants to keep.
+public final class PagedFileReader: Sendable {
+    public let path: String
+    public let identity: PagedFileIdentity
+    /// Decoded and valid by the rules of the container.
+    public let footer: FileFooter
+    let file: ReadableFile
+    /// Page numbers by (column, block).
+    private let pageNumbers: [UInt64: Int]
+
+    /// Opens the file and reads its footer: one read when the identity is known, else header, tail and footer.
+    ///
+    /// With an identity the file must be that very one. Throws `.format` for every broken rule. Memory: O(footer).
+    public init(path: String, magic: FileMagic, expecting expected: PagedFileIdentity? = nil) throws(StoreError) {
+        self.path = path
+        do {
+            file = try ReadableFile(path: path)
+            let tail: FileTail
+            let header: FileHeader?
+            if let expected {
+                header = nil
+                tail = expected.tail
+                guard file.byteCount == expected.fileLength else {
+                    throw FormatError.fileLength(expected: expected.fileLength, found: file.byteCount)
+                }
+                try tail.validatePosition()
+            } else {
+                header = try Self.readHeader(file, magic: magic)
+                tail = try Self.readTail(file)
+            }
+            footer = try Self.readFooter(file, tail: tail, magic: magic)
+            if let header { try Self.compare(header, footer.header) }
+            identity = PagedFileIdentity(tail)
+        } catch let error as FileError {
+            throw .file(error)
+        } catch let error as FormatError {
+            throw .format(path: path, error)
+        } catch {
+            preconditionFailure("no other error is thrown here")
+        }
+        var numbers = [UInt64: Int](minimumCapacity: footer.pages.count)
+        for (index, page) in footer.pages.enumerated() { numbers[page.seed] = index }
+        pageNumbers = numbers
+    }
+
+    /// The page of a column in a block, nil if there is none.
+    public func pageNumber(column: Int, block: Int) -> Int? {
+        guard let column = UInt32(exactly: column), let block = UInt32(exactly: block) else { return nil }
+        return pageNumbers[PageEntry.seed(column: column, block: block)]
+    }
+
+    /// The payload of the page of a column in a block, verified and decompressed; the page must exist.
+    public func readPage(column: Int, block: Int) throws(StoreError) -> [UInt8] {
+        guard let number = pageNumber(column: column, block: block) else {
+            preconditionFailure("column \(column) has no page in block \(block)")
+        }
+        return try readPage(number)
+    }
+
+    /// The payload of a page by its number in the page index, verified and decompressed.
+    public func readPage(_ number: Int) throws(StoreError) -> [UInt8] {
+        let entry = footer.pages[number]
+        let stored: [UInt8]
+        do {
+            stored = try file.read(at: Int(entry.offset), count: Int(entry.storedLength))
+        } catch {
+            throw .file(error)
+        }
+        return try payload(of: number, stored: stored)
+    }
+
+    /// The payload that a page's stored bytes hold, if they have its checksum.
+    func payload(of number: Int, stored: [UInt8]) throws(StoreError) -> [UInt8] {
+        let entry = footer.pages[number]
+        let checksum = xxh3(stored, seed: entry.seed)
+        guard checksum == entry.checksum else {
+            throw .pageChecksum(path: path, location(of: number), expected: entry.checksum, found: checksum)
+        }
+        guard entry.codec == .zstd else { return stored }
+        do {
+            var decompressor = try ZstdDecompressor()
+            let planes = try decompressor.decompress(stored.span.bytes, expectedByteCount: Int(entry.rawLength))
+            let stride = Int(entry.byteSplitStride)
+            return stride == 1 ? planes : BytePlanes.join(planes.span.bytes, stride: stride)
+        } catch {
+            throw .pageCompression(path: path, location(of: number), error)
+        }
+    }
+
+    /// Where a page is, for errors and reports.
+    public func location(of number: Int) -> PageLocation {
+        let entry = footer.pages[number]
+        return PageLocation(
+            page: number, column: footer.columns[Int(entry.column)].words(in: footer.header.magic),
+            block: Int(entry.block), offset: Int(entry.offset), storedLength: Int(entry.storedLength))
+    }
+
+    static func readHeader(_ file: ReadableFile, magic: FileMagic) throws -> FileHeader {
+        let count = FileGeometry.headerByteCount
+        let bytes = try file.read(at: 0, count: min(count, file.byteCount))
+        // A file of another kind is told by its first bytes, however short it is.
+        let start = Array(bytes.prefix(8))
+        guard start == Array(magic.rawValue.utf8) else {
+            throw FormatError.wrongMagic(part: .header, expected: magic.rawValue, found: start)
+        }
+        return try FileHeader(decoding: bytes, magic: magic)
+    }
+
+    static func readTail(_ file: ReadableFile) throws -> FileTail {
+        let count = FileGeometry.tailByteCount
+        guard file.byteCount >= count + FileGeometry.headerByteCount else {
+            throw FormatError.partSize(part: .tail, expected: count, found: file.byteCount - FileGeometry.headerByteCount)
+        }
+        return try FileTail(
+            decoding: try file.read(at: file.byteCount - count, count: count), fileLength: file.byteCount)
+    }
+
+    /// Reads footer, padding and tail at once; the tail in the file must be `tail`.
+    static func readFooter(_ file: ReadableFile, tail: FileTail, magic: FileMagic) throws -> FileFooter {
+        let bytes = try file.read(at: tail.footerOffset, count: file.byteCount - tail.footerOffset)
+        let footerBytes = Array(bytes.prefix(tail.footerLength))
+        let digest = Digest(of: footerBytes)
+        guard digest == tail.footerDigest else {
+            throw FormatError.footerDigest(expected: tail.footerDigest, found: digest)
+        }
+        let found = try FileTail(
+            decoding: Array(bytes.suffix(FileGeometry.tailByteCount)), fileLength: file.byteCount)
+        guard found == tail else {
+            throw FormatError.footerDigest(expected: tail.footerDigest, found: found.footerDigest)
+        }
+        let padding = bytes[tail.footerLength..<bytes.count - FileGeometry.tailByteCount]
+        if let index = padding.firstIndex(where: { $0 != 0 }) {
+            throw FormatError.reservedNotZero(part: .footer, offset: index, found: padding[index])
+        }
+        return try FileFooter(decoding: footerBytes, footerOffset: tail.footerOffset, magic: magic)
+    }
+
+    static func compare(_ header: FileHeader, _ repeated: FileHeader) throws(FormatError) {
+        guard header.copyForFooter == repeated.copyForFooter else { throw .headerCopyDiffers }
+        guard header.schemaDigest == repeated.schemaDigest else {
+            throw .schemaDigest(expected: header.schemaDigest, found: repeated.schemaDigest)
+        }
+    }
+}
+
+extension ColumnDescriptor {
+    /// The column in words.
+    func words(in magic: FileMagic) -> String {
+        guard magic == .segment, let kind = SegmentColumnKind(rawValue: kind) else {
+            return "column kind \(kind), layer \(layer)"
+        }
+        return switch kind {
+        case .left: "left factors of layer \(layer), component \(component)"
+        case .right: "right factors of layer \(layer), component \(component)"
+        case .dense: "matrices of layer \(layer)"
+        case .norms: "norms"
+        case .residualNorms: "residual norms"
+        case .identifiers: "identifiers"
+        case .identifierIndex: "identifier index"
+        case .field: "metadata field \"\(name)\""
+        }
+    }
+}

@@ -1,0 +1,36 @@
+import Files
+
+/// What a writer does before anything else: it removes what an interrupted one has left.
+///
+/// Every file is written under tmp/ and named by the catalog only when it is whole, so whatever the catalog does not name is
+/// garbage, and removing it is safe to interrupt and to repeat. Only the holder of the lock may do it.
+enum Recovery {
+    /// Files that the catalog does not name.
+    static func orphans(
+        in directory: StoreDirectory, segments: [SegmentInfo], curvatures: [CurvatureRecord]
+    ) throws(StoreError) -> [String] {
+        let segmentNames = Set(segments.map(\.fileName))
+        let curvatureNames = Set(curvatures.map(\.fileName))
+        return try wrapping { () throws(FileError) in
+            let temporary = try fileNames(inDirectory: directory.temporaryPath)
+            let segments = try fileNames(inDirectory: directory.segmentsPath).filter { !segmentNames.contains($0) }
+            let curvatures = try fileNames(inDirectory: directory.curvaturePath).filter { !curvatureNames.contains($0) }
+            return temporary.map { directory.temporaryPath + "/" + $0 }
+                + segments.map { directory.segmentsPath + "/" + $0 }
+                + curvatures.map { directory.curvaturePath + "/" + $0 }
+        }
+    }
+
+    /// Removes the orphans and gives their paths.
+    static func sweep(_ directory: StoreDirectory, contents: CatalogContents) throws(StoreError) -> [String] {
+        let paths = try orphans(in: directory, segments: contents.segments, curvatures: contents.curvatures)
+        try wrapping { () throws(FileError) in
+            for path in paths { try removeFile(path) }
+            guard !paths.isEmpty else { return }
+            for path in [directory.temporaryPath, directory.segmentsPath, directory.curvaturePath] {
+                try synchronizeDirectory(path)
+            }
+        }
+        return paths
+    }
+}

@@ -1,0 +1,161 @@
+import Dispatch
+import Format
+import Kernels
+import Schema
+import Synchronization
+import Zstd
+
+/// One layer of a block, encoded: its pages in component order and the norms of its rows.
+struct EncodedLayer: Sendable {
+    /// Left and right of component 0, of component 1, …; or the one dense page.
+    let pages: [EncodedPage]
+    /// bfloat16, rounded up.
+    let norms: [UInt16]
+    let residualNorms: [UInt16]
+}
+
+extension RowBlock {
+    /// Encodes every layer, on all cores; the result depends on the block alone. The block must be valid.
+    func encodedLayers(layout: SegmentLayout, block: Int) throws(StoreError) -> [EncodedLayer] {
+        let results = Mutex([Result<EncodedLayer, StoreError>?](repeating: nil, count: tiles.count))
+        DispatchQueue.concurrentPerform(iterations: tiles.count) { layer in
+            let result = Result { () throws(StoreError) in
+                try encodedLayer(layer, layout: layout, block: block)
+            }
+            results.withLock { $0[layer] = result }
+        }
+        var layers: [EncodedLayer] = []
+        layers.reserveCapacity(tiles.count)
+        for result in results.withLock({ $0 }) {
+            guard let result else { preconditionFailure("every iteration stores a result") }
+            layers.append(try result.get())
+        }
+        return layers
+    }
+
+    private func encodedLayer(_ index: Int, layout: SegmentLayout, block: Int) throws(StoreError) -> EncodedLayer {
+        let encoding = layout.schema.encoding
+        var tile = tiles[index]
+        try expectFinite(tile)
+        if encoding.interleavedRowCount > 1, let rank = tile.layer.rank, rank > 1 { tile.sortComponents() }
+        var encoder: VectorPageEncoder
+        do {
+            encoder = VectorPageEncoder(encoding: encoding, block: block, rowCount: rowCount, compressor: try ZstdCompressor())
+        } catch {
+            throw .compression(error)
+        }
+        let norms: LayerNorms
+        if let rank = tile.layer.rank {
+            var left: [Float] = []
+            var right: [Float] = []
+            for component in 0..<rank {
+                left += try encoder.encode(
+                    tile.left, vectorsFrom: component * rowCount, length: tile.layer.inputDimension,
+                    column: layout.leftColumn(layer: index, component: component))
+                right += try encoder.encode(
+                    tile.right, vectorsFrom: component * rowCount, length: tile.layer.outputDimension,
+                    column: layout.rightColumn(layer: index, component: component))
+            }
+            let stored = LayerTile(layer: tile.layer, rowCount: rowCount, left: left, right: right)
+            norms = LayerNorms(given: tile, stored: stored)
+        } else {
+            let dense = try encoder.encode(
+                tile.dense, vectorsFrom: 0, length: tile.layer.gradientLength, column: layout.denseColumn(layer: index))
+            norms = LayerNorms(
+                givenDense: tile, stored: LayerTile(layer: tile.layer, rowCount: rowCount, dense: dense))
+        }
+        let lostBefore = residualNorms?[index]
+        return EncodedLayer(
+            pages: encoder.pages, norms: norms.stored.map { bfloat16RoundedUp($0) },
+            residualNorms: norms.lost.enumerated().map { row, lost in
+                // The triangle inequality; 2^-50 covers the rounding of the sum.
+                let before = lostBefore.map { Double($0[row]) } ?? 0
+                return bfloat16RoundedUp(before == 0 ? lost : (lost + before) * (1 + 0x1p-50))
+            })
+    }
+
+    private func expectFinite(_ tile: LayerTile) throws(StoreError) {
+        let parts = [
+            (tile.left, tile.layer.inputDimension), (tile.right, tile.layer.outputDimension),
+            (tile.dense, tile.layer.gradientLength),
+        ]
+        for (values, length) in parts {
+            guard let index = firstNonFiniteIndex(values.span) else { continue }
+            throw .notFinite(layer: tile.layer.name, row: index / length % rowCount)
+        }
+    }
+}
+
+/// Encodes the vector pages of one layer of a block.
+private struct VectorPageEncoder: ~Copyable {
+    let encoding: Encoding
+    let block: Int
+    let rowCount: Int
+    var compressor: ZstdCompressor
+    var pages: [EncodedPage] = []
+
+    init(encoding: Encoding, block: Int, rowCount: Int, compressor: consuming ZstdCompressor) {
+        self.encoding = encoding
+        self.block = block
+        self.rowCount = rowCount
+        self.compressor = compressor
+    }
+
+    /// Only the exponents of floating-point numbers compress; the low-bit and int8 codes are noise.
+    private var compression: PageCompression {
+        switch encoding {
+        case .f32: .zstd(byteSplitStride: 4)
+        case .f16, .bf16: .zstd(byteSplitStride: 2)
+        case .int8, .q4, .q3, .q2, .q1: .none
+        }
+    }
+
+    /// Adds the page of `rowCount` vectors and gives back the values that decoding will give.
+    mutating func encode(
+        _ values: [Float], vectorsFrom first: Int, length: Int, column: Int
+    ) throws(StoreError) -> [Float] {
+        let range = first * length..<(first + rowCount) * length
+        let payload = encodeVectors(
+            values.span.extracting(range), rowCount: rowCount, length: length, encoding: encoding)
+        let page = try EncodedPage(
+            payload, column: column, block: block, rowCount: rowCount, compression: compression,
+            compressor: &compressor)
+        pages.append(page)
+        if encoding == .f32 { return Array(values[range]) }
+        var decoded = [Float](repeating: 0, count: rowCount * length)
+        var span = decoded.mutableSpan
+        decodeVectors(payload.span.bytes, rowCount: rowCount, length: length, encoding: encoding, into: &span)
+        return decoded
+    }
+}
+
+extension LayerTile {
+    /// Sorts each row's components by ‖u_k‖·‖v_k‖, largest first, ties in the given order, so that a scan may read the leading ones.
+    mutating func sortComponents() {
+        guard let rank = layer.rank, rank > 1 else { return }
+        func squares(_ values: [Float], _ length: Int) -> [Double] {
+            (0..<rank * rowCount).map { sumOfSquares(values.span.extracting($0 * length..<($0 + 1) * length)) }
+        }
+        let leftSquares = squares(left, layer.inputDimension)
+        let rightSquares = squares(right, layer.outputDimension)
+        var sortedLeft = left
+        var sortedRight = right
+        for row in 0..<rowCount {
+            let weights = (0..<rank).map { leftSquares[$0 * rowCount + row] * rightSquares[$0 * rowCount + row] }
+            let order = (0..<rank).sorted { weights[$0] != weights[$1] ? weights[$0] > weights[$1] : $0 < $1 }
+            for (target, source) in order.enumerated() where target != source {
+                Self.copyVector(from: left, source * rowCount + row, to: &sortedLeft, target * rowCount + row, layer.inputDimension)
+                Self.copyVector(
+                    from: right, source * rowCount + row, to: &sortedRight, target * rowCount + row, layer.outputDimension)
+            }
+        }
+        left = sortedLeft
+        right = sortedRight
+    }
+
+    private static func copyVector(
+        from source: [Float], _ sourceIndex: Int, to target: inout [Float], _ targetIndex: Int, _ length: Int
+    ) {
+        for offset in 0..<length { target[targetIndex * length + offset] = source[sourceIndex * length + offset] }
+    }
+}

@@ -1,0 +1,269 @@
+public import Format
+import Kernels
+public import Schema
+
+/// Which factors of a layer, or its dense rows.
+public enum VectorSide: Hashable, Sendable {
+    case left
+    case right
+    case dense
+}
+
+/// Everything that a segment knows about one example.
+public struct SegmentRow: Sendable {
+    public let identifier: String
+    /// One tile of one row for each layer.
+    public let tiles: [LayerTile]
+    public let metadata: MetadataRecord?
+    /// The norm bound of each layer.
+    public let norms: [Float]
+    /// The residual norm bound of each layer.
+    public let residualNorms: [Float]
+}
+
+/// Reads a segment: blocks of tiles, ids, metadata and norms, each page verified before it is decoded.
+///
+/// Immutable and safe to use from any number of threads. Keeps the footer only: the caller caches what it wants to keep.
+public final class SegmentReader: Sendable {
+    public let identity: SegmentIdentity
+    let file: PagedFileReader
+    let footer: SegmentFooter
+
+    /// Opens a segment and reads its footer: one read when the identity is known, else header, tail and footer.
+    public init(path: String, expecting expected: SegmentIdentity? = nil) throws(StoreError) {
+        file = try PagedFileReader(path: path, magic: .segment, expecting: expected?.file)
+        do {
+            footer = try SegmentFooter(validating: file.footer)
+            if let expected {
+                guard expected.rowCount == footer.rowCount else {
+                    throw FormatError.rowCount(found: footer.rowCount, limit: expected.rowCount)
+                }
+            }
+        } catch let error as FormatError {
+            throw .format(path: path, error)
+        } catch {
+            preconditionFailure("no other error is thrown here")
+        }
+        identity = SegmentIdentity(rowCount: footer.rowCount, file: file.identity)
+    }
+
+    public var path: String { file.path }
+    public var schema: StoreSchema { footer.schema }
+    public var rowCount: Int { footer.rowCount }
+    public var rowsPerBlock: Int { footer.rowsPerBlock }
+    public var blockCount: Int { footer.blockCount }
+    /// Where the rows came from: the JSON text given to the writer.
+    public var provenance: String { footer.footer.provenance }
+    /// Names of the metadata fields that any row has, in order of first appearance.
+    public var fieldNames: [String] { footer.fieldNames }
+    /// Bounds of the norms of each block's rows.
+    public var blockStatistics: [BlockStatistics] { footer.statistics }
+    /// Whether this program may derive new files from this one (no unknown read-only flag is set).
+    public var isDerivable: Bool { footer.footer.header.readOnlyCompatibleFlags == 0 }
+
+    /// The rows of a block.
+    public func rows(ofBlock block: Int) -> Range<Int> { footer.rows(ofBlock: block) }
+
+    /// The block of a row.
+    public func block(ofRow row: Int) -> Int {
+        precondition((0..<rowCount).contains(row))
+        return row / rowsPerBlock
+    }
+
+    /// The raw bytes of a vector page, verified but not decoded, for kernels that work on codes (see Formats/page.md).
+    public func readPayload(_ side: VectorSide, block: Int, layer: Int, component: Int = 0) throws(StoreError) -> [UInt8] {
+        let layout = footer.layout
+        let column =
+            switch side {
+            case .left: layout.leftColumn(layer: layer, component: component)
+            case .right: layout.rightColumn(layer: layer, component: component)
+            case .dense: layout.denseColumn(layer: layer)
+            }
+        return try file.readPage(column: column, block: block)
+    }
+
+    /// A layer's rows of a block, verified and decoded.
+    public func readTile(block: Int, layer: Int) throws(StoreError) -> LayerTile {
+        try readTile(block: block, layer: layer, componentCount: schema.layers[layer].rank ?? 0)
+    }
+
+    /// A layer's rows of a block, with the leading components only: a tile of lower rank. Dense layers take 0.
+    public func readTile(block: Int, layer index: Int, componentCount: Int) throws(StoreError) -> LayerTile {
+        let layer = schema.layers[index]
+        let rowCount = rows(ofBlock: block).count
+        guard let rank = layer.rank else {
+            var dense = [Float](repeating: 0, count: rowCount * layer.gradientLength)
+            try decode(.dense, block: block, layer: index, component: 0, length: layer.gradientLength, into: &dense)
+            return LayerTile(layer: layer, rowCount: rowCount, dense: dense)
+        }
+        precondition((1...rank).contains(componentCount), "a tile has 1 to rank components")
+        var left = [Float](repeating: 0, count: componentCount * rowCount * layer.inputDimension)
+        var right = [Float](repeating: 0, count: componentCount * rowCount * layer.outputDimension)
+        for component in 0..<componentCount {
+            try decode(
+                .left, block: block, layer: index, component: component, length: layer.inputDimension, into: &left)
+            try decode(
+                .right, block: block, layer: index, component: component, length: layer.outputDimension, into: &right)
+        }
+        let partial = LayerSchema(
+            name: layer.name, inputDimension: layer.inputDimension, outputDimension: layer.outputDimension,
+            form: .factors(rank: componentCount))
+        return LayerTile(layer: partial, rowCount: rowCount, left: left, right: right)
+    }
+
+    private func decode(
+        _ side: VectorSide, block: Int, layer: Int, component: Int, length: Int, into values: inout [Float]
+    ) throws(StoreError) {
+        let payload = try readPayload(side, block: block, layer: layer, component: component)
+        let rowCount = rows(ofBlock: block).count
+        let first = component * rowCount * length
+        var span = values.mutableSpan
+        var part = span._mutatingExtracting(first..<first + rowCount * length)
+        decodeVectors(
+            payload.span.bytes, rowCount: rowCount, length: length, encoding: schema.encoding, into: &part)
+    }
+
+    /// The ids of a block.
+    public func readIdentifiers(block: Int) throws(StoreError) -> [String] {
+        let rowCount = rows(ofBlock: block).count
+        return try read(column: footer.layout.identifierColumn, block: block) { (bytes) throws(FormatError) in
+            try IdentifierPage.decode(bytes, rowCount: rowCount)
+        }
+    }
+
+    /// The metadata of a block, fields in the order of `fieldNames`; nil for a row without any field.
+    public func readMetadata(block: Int) throws(StoreError) -> [MetadataRecord?] {
+        var records = [MetadataRecord?](repeating: nil, count: rows(ofBlock: block).count)
+        for (index, name) in fieldNames.enumerated() {
+            guard let values = try readField(index, block: block) else { continue }
+            for (row, value) in values.enumerated() {
+                guard let value else { continue }
+                records[row, default: MetadataRecord()].fields.append((name, value))
+            }
+        }
+        return records
+    }
+
+    /// One metadata field of a block by its place in `fieldNames`; nil when no row of the block has it.
+    public func readField(_ index: Int, block: Int) throws(StoreError) -> [MetadataValue?]? {
+        let column = footer.layout.firstFieldColumn + index
+        guard file.pageNumber(column: column, block: block) != nil else { return nil }
+        let rowCount = rows(ofBlock: block).count
+        return try read(column: column, block: block) { (bytes) throws(FormatError) in
+            try FieldPage.decode(bytes, rowCount: rowCount)
+        }
+    }
+
+    /// Upper bounds of ‖stored gradient‖, [layer][row].
+    public func readNorms(block: Int) throws(StoreError) -> [[Float]] {
+        try readNorms(column: footer.layout.normColumn, block: block)
+    }
+
+    /// Upper bounds of ‖gradient as given − stored gradient‖, [layer][row].
+    public func readResidualNorms(block: Int) throws(StoreError) -> [[Float]] {
+        try readNorms(column: footer.layout.residualNormColumn, block: block)
+    }
+
+    private func readNorms(column: Int, block: Int) throws(StoreError) -> [[Float]] {
+        let rowCount = rows(ofBlock: block).count
+        let layerCount = schema.layers.count
+        return try read(column: column, block: block) { (bytes) throws(FormatError) in
+            try NormPage.decode(bytes, layerCount: layerCount, rowCount: rowCount)
+        }
+    }
+
+    /// Everything about one example. Reads the example's block, decodes the one row.
+    public func readRow(_ row: Int) throws(StoreError) -> SegmentRow {
+        let block = block(ofRow: row)
+        let rowInBlock = row - rows(ofBlock: block).lowerBound
+        var tiles: [LayerTile] = []
+        for (index, layer) in schema.layers.enumerated() {
+            guard let rank = layer.rank else {
+                let dense = try readVector(.dense, block, index, 0, rowInBlock, layer.gradientLength)
+                tiles.append(LayerTile(layer: layer, rowCount: 1, dense: dense))
+                continue
+            }
+            var left: [Float] = []
+            var right: [Float] = []
+            for component in 0..<rank {
+                left += try readVector(.left, block, index, component, rowInBlock, layer.inputDimension)
+                right += try readVector(.right, block, index, component, rowInBlock, layer.outputDimension)
+            }
+            tiles.append(LayerTile(layer: layer, rowCount: 1, left: left, right: right))
+        }
+        return SegmentRow(
+            identifier: try readIdentifiers(block: block)[rowInBlock], tiles: tiles,
+            metadata: try readMetadata(block: block)[rowInBlock],
+            norms: try readNorms(block: block).map { $0[rowInBlock] },
+            residualNorms: try readResidualNorms(block: block).map { $0[rowInBlock] })
+    }
+
+    private func readVector(
+        _ side: VectorSide, _ block: Int, _ layer: Int, _ component: Int, _ rowInBlock: Int, _ length: Int
+    ) throws(StoreError) -> [Float] {
+        let payload = try readPayload(side, block: block, layer: layer, component: component)
+        return decodeVector(
+            payload.span.bytes, row: rowInBlock, rowCount: rows(ofBlock: block).count, length: length,
+            encoding: schema.encoding)
+    }
+
+    /// Reads a page and decodes its contents.
+    func read<Value>(
+        column: Int, block: Int, _ decode: ([UInt8]) throws(FormatError) -> Value
+    ) throws(StoreError) -> Value {
+        guard let number = file.pageNumber(column: column, block: block) else {
+            preconditionFailure("a valid footer has this page")
+        }
+        let bytes = try file.readPage(number)
+        do {
+            return try decode(bytes)
+        } catch {
+            throw .page(path: path, file.location(of: number), error)
+        }
+    }
+}
+
+extension [MetadataRecord?] {
+    fileprivate subscript(row: Int, default fallback: MetadataRecord) -> MetadataRecord {
+        get { self[row] ?? fallback }
+        set { self[row] = newValue }
+    }
+}
+
+/// How much of a segment a kind of column takes.
+public struct ColumnSummary: Hashable, Sendable {
+    public let kind: SegmentColumnKind
+    /// The field's name, empty for other kinds.
+    public let fieldName: String
+    public let pageCount: Int
+    public let rawByteCount: Int
+    public let storedByteCount: Int
+}
+
+extension SegmentReader {
+    /// Pages and bytes of each kind of column, fields one by one, in column order; kinds without pages are left out.
+    public var columnSummaries: [ColumnSummary] {
+        struct Key: Hashable {
+            let kind: SegmentColumnKind
+            let name: String
+        }
+        var order: [Key] = []
+        var sums: [Key: (pages: Int, raw: Int, stored: Int)] = [:]
+        for page in footer.footer.pages {
+            let column = footer.footer.columns[Int(page.column)]
+            guard let kind = SegmentColumnKind(rawValue: column.kind) else { continue }
+            let key = Key(kind: kind, name: column.name)
+            if sums[key] == nil { order.append(key) }
+            sums[key, default: (0, 0, 0)].pages += 1
+            sums[key, default: (0, 0, 0)].raw += Int(page.rawLength)
+            sums[key, default: (0, 0, 0)].stored += Int(page.storedLength)
+        }
+        order.sort { $0.kind.rawValue < $1.kind.rawValue }
+        return order.map { key in
+            let sum = sums[key, default: (0, 0, 0)]
+            return ColumnSummary(
+                kind: key.kind, fieldName: key.name, pageCount: sum.pages, rawByteCount: sum.raw,
+                storedByteCount: sum.stored)
+        }
+    }
+}

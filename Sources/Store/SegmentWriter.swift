@@ -1,0 +1,173 @@
+public import Checksum
+import Format
+import Kernels
+public import Schema
+import Zstd
+
+/// What a sealed segment is, as the catalog remembers it.
+public struct SegmentIdentity: Hashable, Sendable {
+    public let rowCount: Int
+    public let fileLength: Int
+    public let footerOffset: Int
+    public let footerLength: Int
+    public let footerDigest: Digest
+
+    public init(rowCount: Int, fileLength: Int, footerOffset: Int, footerLength: Int, footerDigest: Digest) {
+        self.rowCount = rowCount
+        self.fileLength = fileLength
+        self.footerOffset = footerOffset
+        self.footerLength = footerLength
+        self.footerDigest = footerDigest
+    }
+
+    init(rowCount: Int, file: PagedFileIdentity) {
+        self.init(
+            rowCount: rowCount, fileLength: file.fileLength, footerOffset: file.footerOffset,
+            footerLength: file.footerLength, footerDigest: file.footerDigest)
+    }
+
+    /// The identity of the paged file.
+    var file: PagedFileIdentity {
+        PagedFileIdentity(
+            fileLength: fileLength, footerOffset: footerOffset, footerLength: footerLength, footerDigest: footerDigest)
+    }
+}
+
+/// Writes one segment, block after block, and seals it.
+///
+/// The same blocks give the same bytes, on any number of cores. Memory: the block given, about as much again while it is
+/// encoded, and 16 bytes for each row of the segment. A writer that dies unsealed leaves no file.
+public struct SegmentWriter: ~Copyable {
+    public let schema: StoreSchema
+    /// Rows appended so far.
+    public private(set) var rowCount = 0
+
+    private let layout: SegmentLayout
+    private let provenance: String
+    private var file: PagedFileWriter
+    private var compressor: ZstdCompressor
+    private var blockCount = 0
+    private var hashes: [UInt64] = []
+    private var statistics: [BlockStatistics] = []
+    private var fieldColumns: [String: Int] = [:]
+
+    /// Creates the temporary file of a segment; `provenance` is a JSON text kept in the footer.
+    ///
+    /// Throws `.schemaRefused` when the schema is beyond the format's limits.
+    public init(schema: StoreSchema, temporaryPath: String, provenance: String) throws(StoreError) {
+        do {
+            try schema.validate()
+        } catch {
+            throw .schemaRefused(error)
+        }
+        let layout = SegmentLayout(schema: schema)
+        var file = try PagedFileWriter(magic: .segment, schema: schema.encoded(), temporaryPath: temporaryPath)
+        for column in layout.columns { _ = file.addColumn(column) }
+        do {
+            compressor = try ZstdCompressor()
+        } catch {
+            throw .compression(error)
+        }
+        self.schema = schema
+        self.layout = layout
+        self.provenance = provenance
+        self.file = file
+    }
+
+    /// Bytes of the file so far, without index and footer.
+    public var byteCount: Int { file.byteCount }
+
+    /// Adds a block of 1 to `schema.rowsPerBlock` rows; only the last block of a segment may have fewer than that.
+    ///
+    /// Throws `.blockShape`, `.notFinite`, `.metadataField` … for a block that cannot be stored; after an error the writer is good for
+    /// nothing but dying.
+    public mutating func append(_ block: RowBlock) throws(StoreError) {
+        precondition(rowCount == blockCount * schema.rowsPerBlock, "only the last block of a segment may be short")
+        precondition((1...schema.rowsPerBlock).contains(block.rowCount), "a block has 1 to rowsPerBlock rows")
+        guard rowCount + block.rowCount <= Limits.segmentRowCount else {
+            throw .segmentFull(rowCount: rowCount + block.rowCount, limit: Limits.segmentRowCount)
+        }
+        try block.validate(against: schema)
+        let fields = try FieldValues(block)
+        let layers = try block.encodedLayers(layout: layout, block: blockCount)
+
+        let maximumPageCount = layers.map(\.pages.count).max() ?? 0
+        for component in 0..<maximumPageCount / 2 {
+            for (layer, encoded) in zip(schema.layers, layers) where (layer.rank ?? 0) > component {
+                try file.append(encoded.pages[2 * component])
+                try file.append(encoded.pages[2 * component + 1])
+            }
+        }
+        for (layer, encoded) in zip(schema.layers, layers) where layer.rank == nil {
+            try file.append(encoded.pages[0])
+        }
+        try append(NormPage.encode(layers.map(\.norms)), column: layout.normColumn, block, byteSplitStride: 2)
+        try append(
+            NormPage.encode(layers.map(\.residualNorms)), column: layout.residualNormColumn, block, byteSplitStride: 2)
+        try append(IdentifierPage.encode(block.identifiers), column: layout.identifierColumn, block, byteSplitStride: 1)
+        try append(fields, of: block)
+
+        func floats(_ norms: [[UInt16]]) -> [[Float]] { norms.map { $0.map { float(bfloat16: $0) } } }
+        statistics.append(
+            BlockStatistics(
+                norms: floats(layers.map(\.norms)), residualNorms: floats(layers.map(\.residualNorms))))
+        hashes.append(contentsOf: block.identifiers.lazy.map { IdentifierIndexEntry.hash(of: $0) })
+        rowCount += block.rowCount
+        blockCount += 1
+    }
+
+    /// Writes the identifier index, footer and tail, makes the file durable and gives it its name, which must be free.
+    ///
+    /// Throws `.emptySegment` without rows and `.equalIdentifiers` when two rows have the same id.
+    public consuming func seal(as finalPath: String) throws(StoreError) -> SegmentIdentity {
+        guard rowCount > 0 else { throw .emptySegment }
+        var entries = hashes.enumerated().map { IdentifierIndexEntry(hash: $1, row: $0) }
+        entries.sort()
+        for index in entries.indices.dropFirst() where entries[index].hash == entries[index - 1].hash {
+            throw .equalIdentifiers(rows: [entries[index - 1].row, entries[index].row])
+        }
+        for block in 0..<blockCount {
+            let range = block * schema.rowsPerBlock..<min(rowCount, (block + 1) * schema.rowsPerBlock)
+            try file.append(
+                try EncodedPage(
+                    IdentifierIndexPage.encode(entries[range]), column: layout.identifierIndexColumn, block: block,
+                    rowCount: range.count, compression: .none, compressor: &compressor))
+        }
+        let identity = try file.seal(
+            as: finalPath, rowCount: rowCount, rowsPerBlock: schema.rowsPerBlock, blockCount: blockCount,
+            statistics: BlockStatistics.encode(statistics), provenance: provenance)
+        return SegmentIdentity(rowCount: rowCount, file: identity)
+    }
+
+    /// Adds columns for fields not seen before, then writes the pages of the block's fields in column order.
+    private mutating func append(_ fields: FieldValues, of block: RowBlock) throws(StoreError) {
+        var pages: [(column: Int, values: [MetadataValue?])] = []
+        for (name, values) in fields.inOrderOfAppearance {
+            let column: Int
+            if let known = fieldColumns[name] {
+                column = known
+            } else {
+                guard fieldColumns.count < Limits.metadataFieldCount else {
+                    throw .metadataField(
+                        name: name, row: rowCount, reason: "a segment has at most \(Limits.metadataFieldCount) fields")
+                }
+                column = file.addColumn(SegmentLayout.fieldColumn(named: name))
+                fieldColumns[name] = column
+            }
+            pages.append((column, values))
+        }
+        pages.sort { $0.column < $1.column }
+        for page in pages {
+            try append(FieldPage.encode(page.values), column: page.column, block, byteSplitStride: 1)
+        }
+    }
+
+    private mutating func append(
+        _ payload: [UInt8], column: Int, _ block: RowBlock, byteSplitStride: Int
+    ) throws(StoreError) {
+        try file.append(
+            try EncodedPage(
+                payload, column: column, block: blockCount, rowCount: block.rowCount,
+                compression: .zstd(byteSplitStride: byteSplitStride), compressor: &compressor))
+    }
+}

@@ -1,0 +1,181 @@
+public import Checksum
+public import Files
+public import Format
+public import LMDB
+public import Zstd
+
+/// What can go wrong with a store: the world's mistakes, never the caller's.
+public enum StoreError: Error, Hashable, Sendable {
+    // Group: paged files and segments.
+    /// The file system refused.
+    case file(FileError)
+    /// A part of a file breaks a rule of its format.
+    case format(path: String, FormatError)
+    /// A page breaks a rule of its contents.
+    case page(path: String, PageLocation, FormatError)
+    /// A page's stored bytes are not those that were written there.
+    case pageChecksum(path: String, PageLocation, expected: UInt64, found: UInt64)
+    /// A page's checksum holds but it does not decompress to what the index says.
+    case pageCompression(path: String, PageLocation, ZstdError)
+    /// A byte between the parts of a file is not zero.
+    case paddingNotZero(path: String, offset: Int, found: UInt8)
+    /// Statistics in the footer are not those of the norm pages.
+    case wrongStatistics(path: String, block: Int)
+    /// The identifier index does not name each row's identifier once.
+    case wrongIndex(path: String, row: Int)
+    /// Two rows of a segment have the same identifier.
+    case duplicateIdentifier(path: String, identifier: String, rows: [Int])
+    /// Compression is not possible.
+    case compression(ZstdError)
+    /// The schema cannot be stored.
+    case schemaRefused(FormatError)
+    /// A block's tiles, residual norms or metadata do not fit the schema or each other.
+    case blockShape(what: String, expected: Int, found: Int)
+    /// NaN or infinity in a tile.
+    case notFinite(layer: String, row: Int)
+    /// An identifier is longer than `Limits.identifierBytes`.
+    case identifierTooLong(row: Int, byteCount: Int)
+    /// Two rows given to one segment have equal identifiers (or, once in ten million segments, equal hashes).
+    case equalIdentifiers(rows: [Int])
+    /// A metadata field appears twice in one example, or its name is too long, or a segment has too many fields.
+    case metadataField(name: String, row: Int, reason: String)
+    /// The values of a metadata field of one block do not fit a page.
+    case metadataTooLarge(name: String, byteCount: Int, limit: Int)
+    /// A segment is full: it takes no further row.
+    case segmentFull(rowCount: Int, limit: Int)
+    /// A segment without rows cannot be sealed.
+    case emptySegment
+    // End of group.
+
+    // Group: directory, catalog and commits.
+    /// The catalog's database refused.
+    case catalog(LMDBError)
+    /// There is nothing at the path.
+    case storeMissing(path: String)
+    /// The path is a file or something else that cannot hold a store.
+    case notADirectory(path: String)
+    /// A directory, but not a store.
+    case notAStore(path: String)
+    /// Something is there already where a store was to be created.
+    case pathTaken(path: String)
+    /// The store may only be read: by permission, or because of the file system.
+    case storeNotWritable(path: String)
+    /// Another writer is at work.
+    case locked(lockPath: String)
+    /// The identity file breaks a rule.
+    case identityDamaged(path: String, expected: String, found: String)
+    /// Written by a newer program.
+    case storeVersion(path: String, major: UInt16, incompatibleFlags: UInt64)
+    /// A catalog record breaks a rule.
+    case catalogDamaged(path: String, record: String, expected: String, found: String)
+    /// The catalog names a file that is not there.
+    case fileOfCatalogMissing(path: String)
+    /// The schema of a file is not that of the store.
+    case schemaDiffers(path: String)
+    /// A row's identifier is in the store already.
+    case identifierInStore(identifier: String)
+    /// Two rows of one transaction have the same identifier.
+    case identifierRepeated(identifier: String)
+    /// Identifiers that no live row has; the first of them.
+    case identifiersUnknown(count: Int, first: String)
+    /// An identifier that the store gives to rows without one is taken by a row that brought its own.
+    case identifierAssignedTaken(identifier: String)
+    /// Whether a commit happened could not be found out: the store must be opened again.
+    case commitInDoubt(path: String, reason: String)
+    /// The store has a later state than this writer wrote, although it holds the lock.
+    case generationDiffers(path: String, expected: UInt64, found: UInt64)
+    /// An earlier error has ended this writer; open another.
+    case writerEnded(path: String)
+    /// No curvature of that name.
+    case curvatureUnknown(Digest)
+    /// A curvature breaks a rule.
+    case curvatureShape(what: String, expected: String, found: String)
+    // End of group.
+}
+
+/// Where a page is: in the index, in the scan order, in the file.
+public struct PageLocation: Hashable, Sendable {
+    /// Its place in the page index.
+    public let page: Int
+    /// What it holds, in words.
+    public let column: String
+    public let block: Int
+    /// Of its first stored byte in the file.
+    public let offset: Int
+    public let storedLength: Int
+}
+
+extension PageLocation: CustomStringConvertible {
+    public var description: String {
+        "page \(page) (\(column), block \(block), \(storedLength) bytes at offset \(offset))"
+    }
+}
+
+extension StoreError: CustomStringConvertible {
+    /// One line: which file and place, what was expected, what was found.
+    public var description: String {
+        switch self {
+        case .file(let error): error.description
+        case .format(let path, let error): "\(path): \(error)"
+        case .page(let path, let location, let error): "\(path): \(location): \(error)"
+        case .pageChecksum(let path, let location, let expected, let found):
+            "\(path): \(location) is damaged: checksum expected \(hexadecimal(expected)), found \(hexadecimal(found))"
+        case .pageCompression(let path, let location, let error): "\(path): \(location): \(error)"
+        case .paddingNotZero(let path, let offset, let found):
+            "\(path): byte at offset \(offset) is padding and must be zero, found \(found)"
+        case .wrongStatistics(let path, let block):
+            "\(path): the footer's statistics of block \(block) are not those of its norms"
+        case .wrongIndex(let path, let row): "\(path): the identifier index does not lead to row \(row)"
+        case .duplicateIdentifier(let path, let identifier, let rows):
+            "\(path): rows \(rows) have the same identifier \"\(identifier)\""
+        case .compression(let error): error.description
+        case .schemaRefused(let error): "the store cannot hold these layers: \(error)"
+        case .blockShape(let what, let expected, let found):
+            "a row block has \(found) \(what), expected \(expected)"
+        case .notFinite(let layer, let row): "layer \(layer), row \(row) of the block: NaN or infinity"
+        case .identifierTooLong(let row, let byteCount):
+            "identifier of row \(row) has \(byteCount) bytes, more than the limit"
+        case .equalIdentifiers(let rows): "rows \(rows) of one segment have equal identifiers"
+        case .metadataField(let name, let row, let reason): "metadata field \"\(name)\" of row \(row): \(reason)"
+        case .metadataTooLarge(let name, let byteCount, let limit):
+            "metadata field \"\(name)\" takes \(byteCount) bytes in one block, at most \(limit) fit: shorten the texts"
+        case .segmentFull(let rowCount, let limit): "a segment cannot hold \(rowCount) rows, at most \(limit)"
+        case .emptySegment: "a segment needs at least one row"
+        case .catalog(let error): error.description
+        case .storeMissing(let path): "there is no store at \(path)"
+        case .notADirectory(let path): "\(path) is not a directory, so not a store"
+        case .notAStore(let path): "\(path) is not a lorif store: it has no lorif.store"
+        case .pathTaken(let path): "\(path) exists already: a store is created under a new name"
+        case .storeNotWritable(let path):
+            "the store \(path) can only be read: no permission to write, or a read-only disk"
+        case .locked(let lockPath): "another program is writing to this store: it holds the lock \(lockPath)"
+        case .identityDamaged(let path, let expected, let found):
+            "\(path) is damaged: expected \(expected), found \(found)"
+        case .storeVersion(let path, let major, let flags):
+            "\(path) was written by a newer lorif (format \(major), features \(hexadecimal(flags)))"
+        case .catalogDamaged(let path, let record, let expected, let found):
+            "the catalog of \(path) is damaged: \(record): expected \(expected), found \(found)"
+        case .fileOfCatalogMissing(let path): "\(path) is missing although the catalog names it"
+        case .schemaDiffers(let path): "\(path) has another schema than the store"
+        case .identifierInStore(let identifier): "identifier \"\(identifier)\" is in the store already"
+        case .identifierRepeated(let identifier): "identifier \"\(identifier)\" comes twice"
+        case .identifiersUnknown(let count, let first):
+            "\(count) identifiers are not in the store, the first of them \"\(first)\""
+        case .identifierAssignedTaken(let identifier):
+            "rows without identifiers are numbered, but \"\(identifier)\" is taken: give these rows identifiers"
+        case .commitInDoubt(let path, let reason):
+            "\(path): it is not known whether the commit happened, open the store to see: \(reason)"
+        case .generationDiffers(let path, let expected, let found):
+            "\(path): generation \(expected) expected, found \(found): something wrote without the lock"
+        case .writerEnded(let path): "\(path): this writer has ended after an error"
+        case .curvatureUnknown(let digest): "the store has no curvature \(digest)"
+        case .curvatureShape(let what, let expected, let found):
+            "curvature: \(what): expected \(expected), found \(found)"
+        }
+    }
+}
+
+func hexadecimal(_ word: UInt64) -> String {
+    let digits = String(word, radix: 16)
+    return String(repeating: "0", count: 16 - digits.count) + digits
+}
