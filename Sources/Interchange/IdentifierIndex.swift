@@ -2,7 +2,8 @@ import Checksum
 
 /// Finds the row of an id. Ids are compared by their UTF-8 bytes: "é" composed and decomposed are two ids.
 ///
-/// Open addressing over XXH3-64 with a seed of the process, so that no file can be made to collide; 16 bytes per id; building and finding are linear and constant in expectation.
+/// Open addressing over XXH3-64, seeded per process so that no file can be made to collide; 16 to 32 bytes per id. Building is
+/// linear and finding constant, in expectation.
 struct IdentifierIndex {
     private let identifiers: [String]
     /// Upper half: the hash's upper half, lower half: row + 1; 0 is free. A header of 10^8 bytes holds fewer than 2^32 ids.
