@@ -267,3 +267,18 @@ extension SegmentReader {
         }
     }
 }
+
+extension SegmentReader {
+    /// Stored bytes of each layer's factors or matrices, by position in the schema.
+    public var storedLayerByteCounts: [Int] {
+        var counts = [Int](repeating: 0, count: schema.layers.count)
+        for page in footer.footer.pages {
+            let column = footer.footer.columns[Int(page.column)]
+            switch SegmentColumnKind(rawValue: column.kind) {
+            case .left, .right, .dense: counts[Int(column.layer)] += Int(page.storedLength)
+            default: break
+            }
+        }
+        return counts
+    }
+}
