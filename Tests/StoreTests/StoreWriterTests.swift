@@ -49,7 +49,8 @@ import Testing
         #expect(snapshot.generation == 2 && snapshot.rowCount == expected.count && snapshot.segments.count == 3)
         let found = try fixtureRows(in: snapshot)
         #expect(found.map(\.identifier) == expected)
-        #expect(found.allSatisfy(\.isRight))
+        let allAreRight = found.allSatisfy { $0.isRight }
+        #expect(allAreRight)
         #expect(try snapshot.locate(identifier: "id-16385") == RowLocation(segment: 1, row: 1))
         #expect(try snapshot.locate(identifier: "id-99999999") == nil)
         let report = snapshot.verify()
@@ -123,7 +124,8 @@ import Testing
         try writer.commit()
         let found = try fixtureRows(in: Snapshot.open(at: path))
         #expect(found.map(\.identifier) == ["id-0", "id-1", "id-2", "3", "4", "5", "6", "7"])
-        #expect(found.allSatisfy(\.isRight))
+        let allAreRight = found.allSatisfy { $0.isRight }
+        #expect(allAreRight)
         try writer.append(RowBlock(identifiers: ["9"], tiles: fixtureBlock(8..<9).tiles))
         #expect(throws: StoreError.identifierAssignedTaken(identifier: "9")) {
             try writer.appendNumbering(fixtureBlock(9..<10))
