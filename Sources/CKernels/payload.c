@@ -89,12 +89,6 @@ static void encode_int8(
     }
 }
 
-static inline void put_code(uint8_t *plane, int bits, size_t row, size_t coordinate, unsigned code) {
-    size_t per_nibble = (size_t)(4 / bits);
-    unsigned shift = (unsigned)(coordinate % per_nibble) * (unsigned)bits + (row < LORIF_GROUP_BYTES ? 0 : 4);
-    plane[coordinate / per_nibble * LORIF_GROUP_BYTES + row % LORIF_GROUP_BYTES] |= (uint8_t)(code << shift);
-}
-
 /// The scale of a row of codes: least squares for the codes chosen, as the nearest bfloat16, but never so large that a value
 /// overflows.
 static uint16_t code_scale(double correlation, double energy, float largest_level) {
@@ -105,61 +99,80 @@ static uint16_t code_scale(double correlation, double energy, float largest_leve
     return scale;
 }
 
+static double total(const double lanes[8]) {
+    double sum = 0;
+    for (size_t lane = 0; lane < 8; lane += 1) sum += lanes[lane];
+    return sum;
+}
+
+/// Coordinates of a group that are quantised before they are packed; the codes stay in the first-level cache.
 enum { CHUNK = 256 };
 
-/// Encodes one row of one group and returns its scale.
-static uint16_t encode_row_codes(
-    const struct lorif_kernels *kernels, int bits, const float *vector, size_t row, size_t length, uint8_t *plane,
-    uint8_t *low) {
-    const float *levels = lorif_levels[bits];
-    const float *thresholds = lorif_thresholds[bits];
-    unsigned half = 1u << (bits - 1);
-    double rms = length > 0 ? sqrt(kernels->sum_of_squares(vector, length) / (double)length) : 0;
-    double inverse = rms > 0 ? 1 / rms : 0;
-    double correlation = 0, energy = 0;
-    float largest_level = 0;
-    uint8_t codes[CHUNK];
-    for (size_t start = 0; start < length; start += CHUNK) {
-        size_t count = length - start < CHUNK ? length - start : CHUNK;
-        for (size_t i = 0; i < count; i += 1) {
-            float x = (float)((double)vector[start + i] * inverse);
-            float magnitude = fabsf(x);
-            unsigned cell = 0;
-            for (unsigned k = 0; k + 1 < half; k += 1) cell += magnitude >= thresholds[k];
-            // Codes ascend with the value: half + cell for positive numbers, its mirror image for negative ones.
-            codes[i] = (uint8_t)(x < 0 ? half - 1 - cell : half + cell);
-        }
-        for (size_t i = 0; i < count; i += 1) {
-            double level = levels[codes[i]];
-            correlation += (double)vector[start + i] * level;
-            energy += level * level;
-            float magnitude = fabsf((float)level);
-            if (magnitude > largest_level) largest_level = magnitude;
-        }
-        for (size_t i = 0; i < count; i += 1) {
-            if (bits == 3) {
-                put_code(plane, 2, row, start + i, codes[i] >> 1);
-                put_code(low, 1, row, start + i, codes[i] & 1);
-            } else {
-                put_code(plane, bits, row, start + i, codes[i]);
+/// Packs the codes of `count` coordinates of a group into a plane of `bits` bits: bits `shift`... of each code.
+static void pack_plane(
+    uint8_t codes[LORIF_GROUP_ROWS][CHUNK], size_t count, int bits, int shift, uint8_t *plane) {
+    size_t per_nibble = (size_t)(4 / bits);
+    size_t nibbles = count / per_nibble + (count % per_nibble != 0);
+    unsigned mask = (1u << bits) - 1;
+    for (size_t row = 0; row < LORIF_GROUP_BYTES; row += 1) {
+        for (size_t nibble = 0; nibble < nibbles; nibble += 1) {
+            unsigned byte = 0;
+            for (size_t k = 0; k < per_nibble; k += 1) {
+                unsigned low = codes[row][nibble * per_nibble + k] >> shift & mask;
+                unsigned high = codes[row + LORIF_GROUP_BYTES][nibble * per_nibble + k] >> shift & mask;
+                byte |= (low | high << 4) << (k * (size_t)bits);
             }
+            plane[nibble * LORIF_GROUP_BYTES + row] = (uint8_t)byte;
         }
     }
-    return code_scale(correlation, energy, largest_level);
+}
+
+/// Encodes one group of up to 32 rows; `low` is the second plane of q3.
+static void encode_group(
+    const struct lorif_kernels *kernels, int bits, const float *values, size_t rows, size_t length, uint8_t *plane,
+    uint8_t *low, uint8_t *scales) {
+    struct lorif_code_sums sums[LORIF_GROUP_ROWS] = {0};
+    double inverses[LORIF_GROUP_ROWS];
+    for (size_t row = 0; row < rows; row += 1) {
+        double square = kernels->sum_of_squares(values + row * length, length) / (double)length;
+        // The instruction itself: sqrt() may call the mathematics library for errno's sake, which nothing else here needs.
+        inverses[row] = square > 0 ? 1 / __builtin_elementwise_sqrt(square) : 0;
+    }
+    uint8_t codes[LORIF_GROUP_ROWS][CHUNK];
+    for (size_t start = 0; start < length; start += CHUNK) {
+        size_t count = length - start < CHUNK ? length - start : CHUNK;
+        // Rows past the last, and coordinates past the last of a nibble, are zero codes.
+        memset(codes, 0, sizeof codes);
+        for (size_t row = 0; row < rows; row += 1) {
+            kernels->quantise(bits, values + row * length + start, inverses[row], count, codes[row], sums + row);
+        }
+        size_t offset = start * LORIF_GROUP_BYTES;
+        if (bits == 3) {
+            pack_plane(codes, count, 2, 1, plane + offset / 2);
+            pack_plane(codes, count, 1, 0, low + offset / 4);
+        } else {
+            pack_plane(codes, count, bits, 0, plane + offset * (size_t)bits / 4);
+        }
+    }
+    for (size_t row = 0; row < rows; row += 1) {
+        float largest_level = lorif_levels[bits][(1u << (bits - 1)) + sums[row].largest_cell];
+        put_scale(scales, row, code_scale(total(sums[row].correlation), total(sums[row].energy), largest_level));
+    }
 }
 
 static void encode_codes(
     const struct lorif_kernels *kernels, int bits, const float *values, size_t rows, size_t length, uint8_t *codes,
     uint8_t *scales) {
+    if (length == 0) return;
     size_t stride = plane_stride(bits == 3 ? 2 : bits, length);
     size_t low_stride = bits == 3 ? plane_stride(1, length) : 0;
     uint8_t *low = codes + group_count(rows) * stride;
-    for (size_t row = 0; row < rows; row += 1) {
+    for (size_t row = 0; row < rows; row += LORIF_GROUP_ROWS) {
         size_t group = row / LORIF_GROUP_ROWS;
-        uint16_t scale = encode_row_codes(
-            kernels, bits, values + row * length, row % LORIF_GROUP_ROWS, length, codes + group * stride,
-            low + group * low_stride);
-        put_scale(scales, row, scale);
+        size_t here = rows - row < LORIF_GROUP_ROWS ? rows - row : LORIF_GROUP_ROWS;
+        encode_group(
+            kernels, bits, values + row * length, here, length, codes + group * stride, low + group * low_stride,
+            scales + 2 * row);
     }
 }
 
@@ -175,6 +188,7 @@ void lorif_encode(
     case LORIF_BF16:
         kernels->narrow_bf16(values, rows * length, payload);
         // Finite stays finite: what rounds to infinity becomes the largest bfloat16, which is nearer than 2^-8.
+        if (kernels->largest_magnitude(values, rows * length) < 0x1.fep127f) break;
         for (size_t i = 0; i < rows * length; i += 1) {
             if ((payload[2 * i + 1] & 0x7F) == 0x7F && payload[2 * i] == 0x80) payload[2 * i] = 0x7F;
         }

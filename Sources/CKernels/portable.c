@@ -126,7 +126,9 @@ static void encode_f16(const float *values, float factor, size_t count, uint8_t 
 }
 
 static void encode_int8(const float *values, float scale, size_t count, uint8_t *codes) {
-    for (size_t i = 0; i < count; i += 1) codes[i] = (uint8_t)(int8_t)lrintf(values[i] / scale);
+    // Adding 1.5 · 2^23 leaves no place for a fraction, so the sum rounds to an integer, ties to even, without the
+    // library's rounding function; its low byte is the code.
+    for (size_t i = 0; i < count; i += 1) codes[i] = (uint8_t)bits_of(values[i] / scale + 0x1.8p23f);
 }
 
 /// The bits of coordinate `coordinate` of row `row` in a plane of `bits` bits per coordinate.
@@ -154,6 +156,23 @@ static void decode_group(
     float *values) {
     for (size_t row = 0; row < rows; row += 1) {
         lorif_decode_group_row(bits, plane, low, row, 0, scales[row], length, values + row * length);
+    }
+}
+
+static void quantise(
+    int bits, const float *values, double inverse, size_t count, uint8_t *codes, struct lorif_code_sums *sums) {
+    uint32_t half = 1u << (bits - 1);
+    for (size_t i = 0; i < count; i += 1) {
+        float x = (float)((double)values[i] * inverse);
+        uint32_t cell = 0;
+        for (uint32_t k = 0; k + 1 < half; k += 1) cell += fabsf(x) >= lorif_thresholds[bits][k];
+        // Codes ascend with the value: half + cell for positive numbers and zeros, its mirror image for negative ones.
+        uint32_t code = x < 0 ? half - 1 - cell : half + cell;
+        double level = lorif_levels[bits][code];
+        sums->correlation[i % 8] += (double)values[i] * level;
+        sums->energy[i % 8] += level * level;
+        if (cell > sums->largest_cell) sums->largest_cell = cell;
+        codes[i] = (uint8_t)code;
     }
 }
 
@@ -192,6 +211,7 @@ const struct lorif_kernels lorif_portable = {
     .decode_int8 = decode_int8,
     .encode_f16 = encode_f16,
     .encode_int8 = encode_int8,
+    .quantise = quantise,
     .decode_group = decode_group,
     .largest_magnitude = largest_magnitude,
     .first_non_finite = first_non_finite,

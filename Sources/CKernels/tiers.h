@@ -3,6 +3,10 @@
 
 #include "kernels.h"
 
+#if defined(__x86_64__)
+#define LORIF_X86 1
+extern const struct lorif_kernels lorif_avx2;
+#endif
 
 extern const struct lorif_kernels lorif_portable;
 

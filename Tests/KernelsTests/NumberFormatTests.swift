@@ -47,7 +47,7 @@ private let allWords = (0...UInt16.max).map { $0 }
         for (word, value) in zip(allWords, values) where !value.isNaN {
             #expect(value.bitPattern == UInt32(word) << 16)
         }
-        #expect(values.filter(\.isNaN).count == 2 * 127)
+        #expect(values.filter { $0.isNaN }.count == 2 * 127)
         let narrowed = words(narrowToBFloat16(values.span, tier: tier))
         #expect(zip(allWords, narrowed).allSatisfy { $0 == $1 || float(bfloat16: $0).isNaN })
     }
@@ -87,7 +87,9 @@ private let allWords = (0...UInt16.max).map { $0 }
 
     @Test func boundsRoundUpToTheSmallestBFloat16NotBelow() {
         var generator = SplitMix(seed: 7)
-        var inputs: [Double] = [0, 1, 1e-30, 1e30, 1e-45, 5e-324, 1e-60, 3.4e38, 3.39e38, 1 + 1e-12, 1 - 1e-12]
+        var inputs: [Double] = [
+            0, 1, 1e-30, 1e30, 1e-45, .leastNonzeroMagnitude, 1e-60, 3.4e38, 3.39e38, 1 + 1e-12, 1 - 1e-12,
+        ]
         for word in UInt16(0)..<0x7F80 where word % 37 == 0 {
             let value = Double(float(bfloat16: word))
             inputs += [value, value.nextUp, max(0, value.nextDown)]

@@ -24,6 +24,14 @@ enum lorif_encoding {
 /// Rows whose low-bit codes are interleaved, and the bytes of one nibble group of such rows.
 enum { LORIF_GROUP_ROWS = 32, LORIF_GROUP_BYTES = 16 };
 
+/// What quantising a vector leaves for its scale: sums in eight interleaved lanes, element j to lane j mod 8.
+struct lorif_code_sums {
+    /// Σ value · level and Σ level².
+    double correlation[8], energy[8];
+    /// The largest distance of a code from the middle: 0 for the two smallest levels.
+    uint32_t largest_cell;
+};
+
 /// The hot loops of one instruction-set tier.
 struct lorif_kernels {
     /// The tier's name, for reports.
@@ -44,6 +52,10 @@ struct lorif_kernels {
     /// One vector: value / scale to the nearest integer, ties to even; the caller makes sure that it fits.
     void (*encode_int8)(const float *values, float scale, size_t count, uint8_t *codes);
 
+    /// Part of one vector to codes: the nearest level of value · inverse, and adds to the sums. Every part but the last has
+    /// a multiple of 8 numbers.
+    void (*quantise)(
+        int bits, const float *values, double inverse, size_t count, uint8_t *codes, struct lorif_code_sums *sums);
     /// One group of 1 to 32 rows of q4, q2, q1 (`plane`, `low` unused) or q3 (`plane` holds the two high bits, `low` the low one).
     void (*decode_group)(
         int bits, const uint8_t *plane, const uint8_t *low, const float *scales, size_t rows, size_t length,

@@ -1,0 +1,205 @@
+import Schema
+
+/// Sizes that the algorithms and their cost model share.
+enum FitGrain {
+    /// Width of a panel of H or K: the unit of parallel work. Part of the arithmetic, hence fixed.
+    static let panelWidth = 512
+    /// Columns of a block of a long gradient.
+    static let columnBlockWidth = 4096
+    /// A chunk of reconstructed rows aims at this size …
+    static let chunkBytes = 32 << 20
+    /// … within these bounds.
+    static let chunkRows = 64...2048
+    /// Rows that single-precision products may be summed over before they are flushed into Double.
+    static let singleRows = 4096
+    /// Up to this order LAPACK's all-pairs solver is quick enough not to think about.
+    static let directOrder = 1536
+    /// Double arithmetic is used for truncated Gram matrices up to this many operations.
+    static let doubleOperations = 4e11
+    /// Below this many operations the streaming iteration is never preferred to an accurate algorithm.
+    static let krylovOperations = 2e12
+
+    static func chunkRowCount(width: Int, bytesPerNumber: Int) -> Int {
+        min(max(chunkBytes / max(1, width * bytesPerNumber), chunkRows.lowerBound), chunkRows.upperBound)
+    }
+}
+
+/// The cost of each algorithm on one group. Operations are counted in single-precision units; Double costs two.
+struct GroupCost {
+    let members: [Int]
+    let names: [String]
+    let lengths: [Int]
+    let gradientLength: Int
+    let rowCount: Int
+    let rank: Int
+    let exact: Bool
+    let options: FitOptions
+    let numbersPerRow: Int
+    /// Decoded bytes of the largest tile, all layers of the group.
+    let tileBytes: Int
+    /// Operations per pair of rows of the kernel.
+    let kernelOperations: Double
+    let kernelLayerBytes: Int
+
+    init(layers: [LayerSchema], members: [Int], tileRowCounts: [Int], options: FitOptions) {
+        self.members = members
+        self.options = options
+        names = members.map { layers[$0].name }
+        lengths = members.map { layers[$0].gradientLength }
+        gradientLength = lengths.reduce(0, +)
+        rowCount = tileRowCounts.reduce(0, +)
+        exact = options.exact
+        rank = min(options.rank ?? gradientLength, gradientLength, rowCount)
+        numbersPerRow = members.map { layers[$0].storedNumberCount }.reduce(0, +)
+        tileBytes = (tileRowCounts.max() ?? 0) * numbersPerRow * 4
+        kernelOperations = members.map { KernelMatrix.operationsPerPair(layers[$0]) }.reduce(0, +)
+        let rows = tileRowCounts.reduce(0, +)
+        kernelLayerBytes = members.map { KernelMatrix.workingBytes(layers[$0], rowCount: rows) }.max() ?? 0
+    }
+
+    var resultBytes: Int { Self.bytes(rank, gradientLength, 4) + rank * 8 }
+
+    /// The cheapest algorithm that fits, or the one that was asked for.
+    func cheapest(budget: Int) throws(CurvatureError) -> GroupPlan {
+        var candidates = [gram(), kernel()]
+        if !exact { candidates.append(krylov(budget: budget)) }
+        if let forced = options.algorithm { candidates.removeAll { $0.algorithm != forced } }
+        let affordable = candidates.filter { plan in
+            let (sum, overflow) = plan.workingBytes.addingReportingOverflow(plan.resultBytes)
+            return !overflow && sum <= budget
+        }
+        // The iteration stops short of full accuracy, so it has to save something worth it.
+        let price = { (plan: GroupPlan) in
+            plan.algorithm == .krylov ? max(2 * plan.operationCount, FitGrain.krylovOperations) : plan.operationCount
+        }
+        guard let best = affordable.min(by: { price($0) < price($1) }) else {
+            let needed = candidates.map { plan in
+                let (sum, overflow) = plan.workingBytes.addingReportingOverflow(plan.resultBytes)
+                return overflow ? Int.max : sum
+            }
+            throw .insufficientMemory(
+                layers: names, gradientLength: gradientLength, rowCount: rowCount,
+                needed: (needed.min() ?? Int.max).addingCapped(max(0, options.memoryBytes - budget)),
+                budget: options.memoryBytes)
+        }
+        return best
+    }
+
+    private func gram() -> GroupPlan {
+        let n = Double(rowCount)
+        let d = Double(gradientLength)
+        let single = !exact && 2 * n * d * d > FitGrain.doubleOperations
+        let (solver, solverOperations, solverBytes) = eigen(order: gradientLength)
+        let chunk = FitGrain.chunkRowCount(width: gradientLength, bytesPerNumber: single ? 4 : 8)
+        let panels = Self.bytes(gradientLength, gradientLength, single ? 8 : 4)
+        let working = panels.addingCapped(Self.bytes(gradientLength, gradientLength, 8)).addingCapped(solverBytes)
+            .addingCapped(Self.bytes(chunk, gradientLength, single ? 4 : 8)).addingCapped(tileBytes)
+        return plan(
+            .gram, single ? .single : .double, solver, passes: 1,
+            operations: n * d * d * (single ? 1 : 2) + solverOperations, working: working)
+    }
+
+    private func kernel() -> GroupPlan {
+        let n = Double(rowCount)
+        let (solver, solverOperations, solverBytes) = eigen(order: rowCount)
+        let kept = Self.bytes(rank, gradientLength, 8)
+        let matrix = Self.bytes(rowCount, rowCount, 12)
+        let building = kernelLayerBytes.addingCapped(matrix)
+        let solving = matrix.addingCapped(solverBytes)
+        let projecting = kept.addingCapped(Self.bytes(rank, rowCount, 8)).addingCapped(FitGrain.chunkBytes)
+        let working = max(building, solving, projecting).addingCapped(tileBytes)
+        let operations = n * n * kernelOperations + solverOperations + 4 * n * Double(rank) * Double(gradientLength)
+        return plan(.kernel, .double, solver, passes: 2, operations: operations, working: working)
+    }
+
+    /// Operations, and bytes beyond the matrix itself, of the eigenproblem of a dense symmetric matrix.
+    private func eigen(order: Int) -> (solver: EigenSolver, operations: Double, bytes: Int) {
+        let n = Double(order)
+        let wanted = min(rank, order)
+        if exact || order <= FitGrain.directOrder || wanted * 4 > order {
+            // Half of the reduction to tridiagonal form runs at memory speed: hence more than 4/3 + 8/3.
+            return (.lapackAll, 2 * 20 * n * n * n, Self.bytes(order, order, 16))
+        }
+        let sizes = KrylovSizes.dense(order: order, rank: wanted)
+        let operations = 2 * Double(sizes.basisRows) * 3 * (2 * n * n + 6 * n * Double(sizes.basisRows))
+        return (.krylov, operations, sizes.bytes(dimension: order))
+    }
+
+    private func krylov(budget: Int) -> GroupPlan {
+        let sizes = KrylovSizes.streaming(
+            dimension: gradientLength, rank: rank, oversampling: options.oversampling, passes: options.passes,
+            budget: budget - resultBytes - tileBytes - 2 * FitGrain.chunkBytes)
+        let n = Double(rowCount)
+        let d = Double(gradientLength)
+        let passes = Double(options.passes)
+        let working = sizes.bytes(dimension: gradientLength).addingCapped(tileBytes)
+            .addingCapped(4 * FitGrain.chunkBytes)
+        let block = Double(sizes.blockRows)
+        let operations = passes * (4 * n * d * block + 12 * d * block * Double(sizes.basisRows))
+        let double = operations < FitGrain.doubleOperations / 4
+        return plan(
+            .krylov, double ? .double : .single, .krylov, passes: options.passes, operations: double ? 2 * operations : operations,
+            working: working, sizes: sizes)
+    }
+
+    private func plan(
+        _ algorithm: FitAlgorithm, _ arithmetic: Arithmetic, _ solver: EigenSolver, passes: Int, operations: Double,
+        working: Int, sizes: KrylovSizes? = nil
+    ) -> GroupPlan {
+        GroupPlan(
+            layers: members, gradientLength: gradientLength, rowCount: rowCount, rank: rank, algorithm: algorithm,
+            arithmetic: arithmetic, solver: solver, blockRows: sizes?.blockRows ?? 0, basisRows: sizes?.basisRows ?? 0,
+            passes: passes, operationCount: operations,
+            numbersRead: Double(passes) * Double(rowCount) * Double(numbersPerRow), workingBytes: working,
+            resultBytes: resultBytes)
+    }
+
+    /// A product of sizes, capped instead of overflowing: more than any budget.
+    static func bytes(_ factors: Int...) -> Int {
+        factors.reduce(1) { product, factor in
+            let (result, overflow) = product.multipliedReportingOverflow(by: factor)
+            return overflow ? Int.max : result
+        }
+    }
+}
+
+/// Block and basis sizes of a Krylov iteration.
+struct KrylovSizes {
+    /// Rows of the block that H is applied to at a time.
+    let blockRows: Int
+    /// Most rows of the Krylov basis; the iteration restarts when the next block would not fit.
+    let basisRows: Int
+
+    /// For a dense matrix in memory: an application costs the same per row in any block, so blocks are small and the basis
+    /// grows in small steps.
+    static func dense(order: Int, rank: Int) -> KrylovSizes {
+        let block = min(64, max(8, rank / 4))
+        return KrylovSizes(blockRows: min(block, order), basisRows: min(order, 3 * rank + 4 * block))
+    }
+
+    /// For streaming: a pass is dear, so one block covers all directions wanted, and the basis keeps as many blocks as there
+    /// are passes if memory allows; two at least.
+    static func streaming(
+        dimension: Int, rank: Int, oversampling: Int?, passes: Int, budget: Int
+    ) -> KrylovSizes {
+        let block = min(dimension, rank.addingCapped(oversampling ?? max(16, rank / 8)))
+        let rowBytes = GroupCost.bytes(dimension, 8)
+        let affordable = budget / max(1, rowBytes) - 2 * block
+        let wanted = GroupCost.bytes(block, max(2, passes - 1))
+        let rows = min(dimension, max(2 * block, min(wanted, affordable)))
+        return KrylovSizes(blockRows: block, basisRows: rows)
+    }
+
+    /// Basis, the block under way, its image and the restart's copy, in Double, and the projected problem.
+    func bytes(dimension: Int) -> Int {
+        GroupCost.bytes(basisRows + 2 * blockRows, dimension, 8).addingCapped(GroupCost.bytes(basisRows, basisRows, 32))
+    }
+}
+
+extension Int {
+    /// The sum, or `Int.max` on overflow.
+    func addingCapped(_ other: Int) -> Int {
+        let (sum, overflow) = addingReportingOverflow(other)
+        return overflow ? Int.max : sum
+    }
+}

@@ -1,0 +1,60 @@
+"""The README's tour, run as it is printed, and the scripts it names."""
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from harness import BINARY, TIMEOUT
+
+EXIT_CODES = (0, 1, 2, 3, 4, 5, 130)
+
+
+def test_the_tour(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```\n(lorif .*?)^```$", readme, re.DOTALL | re.MULTILINE)
+    commands = [line for block in blocks for line in block.splitlines()]
+    assert len(commands) == 5
+    (tmp_path / "Tools").symlink_to(ROOT / "Tools")
+    outputs = []
+    for line in commands:
+        program, *arguments = shlex.split(line)
+        assert program == "lorif"
+        done = subprocess.run(
+            [BINARY, *arguments], cwd=tmp_path, capture_output=True, timeout=TIMEOUT, check=False, text=True
+        )
+        assert done.returncode == 0, f"$ {line}\n{done.stdout}{done.stderr}"
+        outputs.append(done.stdout)
+    answer = next(text for line, text in zip(commands, outputs, strict=True) if line.startswith("lorif query"))
+    assert "tinylm-query-000000" in answer
+    assert "King James" in answer
+
+
+def test_the_documented_exit_codes_are_the_programs() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert tuple(int(code) for code in re.findall(r"^\| (\d+) \|", readme, re.MULTILINE)) == EXIT_CODES
+
+
+def test_links_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", *(ROOT / "Formats").glob("*.md"), *(ROOT / "Tools").rglob("README.md")):
+        if ".venv" in page.parts:
+            continue
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
+
+
+@pytest.mark.parametrize("script", ["Tools/setup", "Tools/quickstart", "Tools/test"])
+def test_scripts_explain_themselves(script: str) -> None:
+    path = ROOT / script
+    assert os.access(path, os.X_OK)
+    shown = subprocess.run([path, "--help"], capture_output=True, timeout=TIMEOUT, check=False, text=True)
+    assert shown.returncode == 0
+    assert f"Usage: {script}" in shown.stdout
+    assert "Example:" in shown.stdout
+    wrong = subprocess.run([path, "--no-such"], capture_output=True, timeout=TIMEOUT, check=False, text=True)
+    assert wrong.returncode == 2
+    assert "--help" in wrong.stderr
