@@ -24,6 +24,11 @@ public struct IdentifierMatch: Hashable, Sendable {
     public let candidate: Int
     /// The row in the segment.
     public let row: Int
+
+    public init(candidate: Int, row: Int) {
+        self.candidate = candidate
+        self.row = row
+    }
 }
 
 extension SegmentReader {

@@ -151,10 +151,10 @@ func schemaRules(layers: [LayerSchema], error: FormatError) {
 @Test(arguments: [
     (0, [0], FormatError.unknownEncoding(0)),
     (2, [1], .reservedNotZero(part: .schema, offset: 2, found: 1)),
-    (4, [0xFF, 0xFF, 0xFF, 0xFF], .truncated(part: .schema, offset: 8, needed: 17 * 0xFFFF_FFFF, available: 60)),
+    (4, [0xFF, 0xFF, 0xFF, 0xFF], .truncated(part: .schema, offset: 8, needed: 17 * 0xFFFF_FFFF, available: 61)),
     (12, [0xFF], .notUTF8(part: .schema, offset: 8)),
     (23, [3], .unknownForm(layer: 0, found: 3)),
-    (44, [1], .rank(layer: 1, found: 1, limit: 0)),
+    (45, [1], .rank(layer: 1, found: 1, limit: 0)),
 ] as [(Int, [UInt8], FormatError)])
 func schemaBytes(offset: Int, replacement: [UInt8], error: FormatError) {
     var bytes = schema.encoded()
