@@ -14,7 +14,8 @@ struct GoldenSegmentTests {
 
     init() throws {
         directory = try ScratchDirectory()
-        path = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        path =
+            URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .appending(path: "Golden/segment-1.0.segment").path
         original = try bytes(at: path)
     }
@@ -33,7 +34,8 @@ struct GoldenSegmentTests {
         }
         let metadata: [MetadataRecord?] = (0..<35).map {
             $0 % 4 == 0
-                ? nil : MetadataRecord(fields: [("source", .string("bücher/\($0 % 3)")), ("n", .integer(Int64($0) - 9))])
+                ? nil
+                : MetadataRecord(fields: [("source", .string("bücher/\($0 % 3)")), ("n", .integer(Int64($0) - 9))])
         }
         return RowBlock(identifiers: (0..<35).map { "gold-\($0)" }, tiles: tiles, metadata: metadata)
     }

@@ -84,6 +84,7 @@ struct PageOracle {
         let exponent = Int(bits >> 10 & 31)
         let fraction = Double(bits & 1023)
         return exponent == 0
-            ? sign * fraction * 0x1p-24 : sign * (1024 + fraction) * Double(sign: .plus, exponent: exponent - 25, significand: 1)
+            ? sign * fraction * 0x1p-24
+            : sign * (1024 + fraction) * Double(sign: .plus, exponent: exponent - 25, significand: 1)
     }
 }

@@ -45,7 +45,9 @@ struct PagedFileTests {
         #expect(pages[3].storedLength * 10 <= pages[3].rawLength * 9)
         #expect(pages.allSatisfy { $0.offset % ($0.storedLength >= 4096 ? 4096 : 64) == 0 })
         var damages: [StoreError] = []
-        reader.verify { damages.append($0); return true }
+        reader.verify {
+            damages.append($0); return true
+        }
         #expect(damages == [])
         #expect(throws: StoreError.self) { try SegmentReader(path: path) }
     }

@@ -107,7 +107,8 @@ struct SegmentDamageTests {
 
     @Test func whateverIsAppendedIsFound() throws {
         let ends: [[UInt8]] = [
-            [0], [UInt8](repeating: 0, count: 64), [UInt8](repeating: 0, count: 4096), Array(original.suffix(64)), original,
+            [0], [UInt8](repeating: 0, count: 64), [UInt8](repeating: 0, count: 4096), Array(original.suffix(64)),
+            original,
         ]
         for end in ends {
             let longer = try directory.write(original + end)
