@@ -152,7 +152,5 @@ def test_full_training_rows_are_factored_by_the_best_rank(reference: Path, tmp_p
         least = np.sqrt((np.linalg.svd(given, compute_uv=False)[:, rank:] ** 2).sum(axis=1))
         assert (lost <= least * (1 + 1e-5) + 1e-6 * np.linalg.norm(given, axis=(1, 2))).all()
         # √σ in both sides: the columns are balanced and orthogonal.
-        size = np.abs(left).max() ** 2
-        assert np.allclose(
-            left.swapaxes(1, 2) @ left, right.swapaxes(1, 2) @ right, atol=1e-5 * np.abs(left).max() ** 2
-        )
+        grams = [side.swapaxes(1, 2) @ side for side in (left, right)]
+        assert np.allclose(*grams, atol=1e-5 * np.abs(left).max() ** 2)

@@ -3,7 +3,7 @@
     pip install ml_dtypes numpy safetensors
     python make_golden.py [REAL_BATCH.safetensors]
 
-REAL_BATCH: a factor batch with rank 4; its first three rows become real_c4.safetensors (only the numbers and the names).
+REAL_BATCH: a factor batch with rank 4; its first three rows become real_c4.safetensors (only numbers and names).
 """
 
 import json
