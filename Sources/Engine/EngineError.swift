@@ -32,6 +32,14 @@ public enum EngineError: Error, Hashable, Sendable {
     case scoreOverflow(example: String)
     /// No example has that id.
     case exampleUnknown(id: String)
+    /// Some ids name no live example.
+    case examplesUnknown(count: Int, first: [String])
+    /// A condition names a field that no example has.
+    case fieldUnknown(name: String, known: [String], nearest: String?)
+    /// No example passes the condition.
+    case selectionEmpty(path: String)
+    /// A result file could not be written.
+    case outputFailed(path: String, reason: String)
     /// The method needs query gradients and none were given.
     case queriesMissing(method: String)
     /// A combination of arguments that means nothing.
@@ -80,6 +88,16 @@ extension EngineError: CustomStringConvertible {
             "the score of example '\(example)' is not a finite number: its gradients or the queries' are too large; scale them down"
         case .exampleUnknown(let id):
             "no example has the id '\(id)'"
+        case .examplesUnknown(let count, let first):
+            "\(count) ids name no example: " + first.map { "'\($0)'" }.joined(separator: ", ")
+                + (count > first.count ? ", …" : "")
+        case .fieldUnknown(let name, let known, let nearest):
+            "--where: no example has a field '\(name)'"
+                + (nearest.map { "; did you mean '\($0)'?" } ?? "; there are " + known.joined(separator: ", "))
+        case .selectionEmpty(let path):
+            "\(path): no example passes the condition"
+        case .outputFailed(let path, let reason):
+            "\(path): \(reason)"
         case .queriesMissing(let method):
             "method '\(method)' needs a file of query gradients"
         case .invalidRequest(let text):

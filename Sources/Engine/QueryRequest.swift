@@ -13,6 +13,8 @@ public struct QueryRequest: Sendable {
     public var curvature: String?
     /// Glob patterns of the layers to score; empty: all.
     public var layerPatterns: [String]
+    /// The rows to score.
+    public var rows: RowSelection
     /// How many of the highest and lowest scores to return per query.
     public var topCount: Int
     public var bottomCount: Int
@@ -27,7 +29,8 @@ public struct QueryRequest: Sendable {
 
     public init(
         method: Method = .influence, queriesPath: String? = nil, queryMetadataPath: String? = nil,
-        damping: Damping? = nil, curvature: String? = nil, layerPatterns: [String] = [], topCount: Int = 10,
+        damping: Damping? = nil, curvature: String? = nil, layerPatterns: [String] = [],
+        rows: RowSelection = .all, topCount: Int = 10,
         bottomCount: Int = 0, scoresPath: String? = nil, workers: Int = availableProcessorCount(),
         memoryBytes: Int = 2 << 30
     ) {
@@ -37,6 +40,7 @@ public struct QueryRequest: Sendable {
         self.damping = damping
         self.curvature = curvature
         self.layerPatterns = layerPatterns
+        self.rows = rows
         self.topCount = topCount
         self.bottomCount = bottomCount
         self.scoresPath = scoresPath
