@@ -62,7 +62,7 @@ let package = Package(
         .executableTarget(
             name: "lorif",
             dependencies: [
-                "Engine", "Interchange", "Schema", "Store",
+                "Checksum", "Curvature", "Engine", "Files", "Format", "Interchange", "Schema", "Store",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ],
             swiftSettings: settings),

@@ -8,7 +8,8 @@
 
 #pragma STDC FP_CONTRACT OFF
 
-// The attribute instead of a compiler flag: only these functions may use the instructions, and only after the run-time check.
+// The attribute instead of a compiler flag: only these functions may use the instructions, and only after the
+// run-time check.
 #define AVX2 __attribute__((target("avx2,f16c,fma")))
 
 // Tails go through the portable tier, one vector or less at a time.
@@ -154,7 +155,8 @@ AVX2 static inline __attribute__((always_inline)) void decode_group_of(
         _mm256_loadu_ps(lorif_levels[bits]),
         _mm256_loadu_ps(lorif_levels[bits] + 8),
     };
-    // Two blocks of 8 coordinates at once write whole cache lines: with a row stride of a power of two the rows of a group
+    // Two blocks of 8 coordinates at once write whole cache lines: with a row stride of a power of two the
+    // rows of a group
     // compete for the same few lines.
     size_t blocks = length / 8;
     for (size_t block = 0; block < blocks; block += 2) {

@@ -1,6 +1,7 @@
 #include "codebook.h"
 
-/// Lloyd-Max quantisers of the standard normal density (Max 1960, Lloyd 1957): every level is the mean of its cell, every
+/// Lloyd-Max quantisers of the standard normal density (Max 1960, Lloyd 1957): every level is the mean of its
+/// cell, every
 /// threshold the midpoint of two levels. Mean squared errors: 0.363380, 0.117482, 0.034548, 0.009501. The levels
 /// ascend, so the high bit of a code is the sign and a prefix of its bits is a coarser view.
 const float lorif_levels[5][16] = {

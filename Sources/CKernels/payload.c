@@ -49,7 +49,8 @@ static float get_scale(const uint8_t *scales, size_t row) {
     return lorif_float_from_bf16(scale);
 }
 
-/// The exponent e of the power-of-two scale 2^e that brings the largest magnitude's exponent, after rounding to the 11 bits of a
+/// The exponent e of the power-of-two scale 2^e that brings the largest magnitude's exponent, after rounding
+/// to the 11 bits of a
 /// half, to 15, the top binade: then a vector of halves loses nothing, not even a subnormal beside 65,504.
 ///
 /// At least -126, the smallest normal bfloat16: below it every f32 is exact anyway (its last place 2^-149 becomes
@@ -89,7 +90,8 @@ static void encode_int8(
     }
 }
 
-/// The scale of a row of codes: least squares for the codes chosen, as the nearest bfloat16, but never so large that a value
+/// The scale of a row of codes: least squares for the codes chosen, as the nearest bfloat16, but never so
+/// large that a value
 /// overflows.
 static uint16_t code_scale(double correlation, double energy, float largest_level) {
     if (!(energy > 0) || !(correlation > 0)) return 0;
@@ -135,7 +137,8 @@ static void encode_group(
     double inverses[LORIF_GROUP_ROWS];
     for (size_t row = 0; row < rows; row += 1) {
         double square = kernels->sum_of_squares(values + row * length, length) / (double)length;
-        // The instruction itself: sqrt() may call the mathematics library for errno's sake, which nothing else here needs.
+        // The instruction itself: sqrt() may call the mathematics library for errno's sake, which nothing
+        // else here needs.
         inverses[row] = square > 0 ? 1 / __builtin_elementwise_sqrt(square) : 0;
     }
     uint8_t codes[LORIF_GROUP_ROWS][CHUNK];

@@ -11,6 +11,7 @@ public struct BlockStatistics: Hashable, Sendable {
 
     static let byteCount = 16
 
+    /// A value of these parts.
     public init(minimumNorm: Float, maximumNorm: Float, maximumResidualNorm: Float) {
         self.minimumNorm = minimumNorm
         self.maximumNorm = maximumNorm

@@ -1,17 +1,22 @@
 /// Appends little-endian fields to a byte array.
 public struct ByteWriter {
+    /// What has been written so far.
     public private(set) var bytes: [UInt8] = []
 
+    /// Nothing written yet.
     public init() {}
 
+    /// Appends an integer.
     public mutating func write<T: FixedWidthInteger & UnsignedInteger>(_ value: T) {
         for shift in stride(from: 0, to: T.bitWidth, by: 8) {
             bytes.append(UInt8(truncatingIfNeeded: value >> T(shift)))
         }
     }
 
+    /// Appends the eight bytes of a Double.
     public mutating func write(_ value: Double) { write(value.bitPattern) }
 
+    /// Appends bytes as they are.
     public mutating func write(bytes piece: [UInt8]) { bytes.append(contentsOf: piece) }
 
     /// A UInt32 byte count, then UTF-8.
@@ -38,15 +43,19 @@ public struct ByteReader {
     }
 
     private let bytes: [UInt8]
+    /// Where the next read begins.
     public private(set) var offset: Int
 
+    /// A reader at `offset` of `bytes`.
     public init(_ bytes: [UInt8], offset: Int = 0) {
         self.bytes = bytes
         self.offset = offset
     }
 
+    /// Bytes not yet read.
     public var remainingCount: Int { bytes.count - offset }
 
+    /// The next integer.
     public mutating func read<T: FixedWidthInteger & UnsignedInteger>(_ type: T.Type = T.self) throws(Failure) -> T {
         let size = T.bitWidth / 8
         try require(size)
@@ -56,8 +65,10 @@ public struct ByteReader {
         return value
     }
 
+    /// The next eight bytes as a Double.
     public mutating func readDouble() throws(Failure) -> Double { Double(bitPattern: try read()) }
 
+    /// The next `count` bytes.
     public mutating func readBytes(count: Int) throws(Failure) -> [UInt8] {
         try require(count)
         defer { offset += count }

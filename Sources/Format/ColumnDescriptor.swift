@@ -13,6 +13,7 @@ public struct ColumnDescriptor: Hashable, Sendable {
     /// The name of a metadata field, empty otherwise.
     public var name: String
 
+    /// A value of these parts.
     public init(
         kind: UInt8, plane: UInt8 = 0, encoding: UInt8 = 0, layer: UInt32 = 0, component: UInt32 = 0, name: String = ""
     ) {
@@ -48,6 +49,7 @@ public struct ColumnDescriptor: Hashable, Sendable {
 }
 
 extension ColumnDescriptor: CustomStringConvertible {
+    /// The record's fields, in words.
     public var description: String {
         let base = "kind \(kind), plane \(plane), encoding \(encoding), layer \(layer), component \(component)"
         return name.isEmpty ? base : base + ", name \"\(name)\""

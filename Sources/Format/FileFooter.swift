@@ -5,14 +5,19 @@ import Schema
 ///
 /// A value decoded from bytes obeys every rule of the container; what columns mean is judged by the user of the container.
 public struct FileFooter: Hashable, Sendable {
+    /// Version and flags, and the digest of the schema.
     public var header: FileHeader
     /// The encoded schema; opaque here.
     public var schema: [UInt8]
+    /// Rows of the file, as its kind counts them.
     public var rowCount: Int
+    /// Rows of every block but the last.
     public var rowsPerBlock: Int
+    /// How many row blocks there are.
     public var blockCount: Int
     /// Statistics of the blocks; opaque here.
     public var statistics: [UInt8]
+    /// The column table.
     public var columns: [ColumnDescriptor]
     /// In file order.
     public var pages: [PageEntry]

@@ -39,9 +39,12 @@ public enum FileGeometry {
 public struct FileHeader: Hashable, Sendable {
     /// The version that this program writes.
     public static let currentMajor: UInt16 = 1
+    /// The minor version that this program writes.
     public static let currentMinor: UInt16 = 0
 
+    /// What the file carries.
     public var magic: FileMagic
+    /// The minor version of the program that wrote the file.
     public var minor: UInt16
     /// A reader that does not know one of these features refuses the file.
     public var incompatibleFlags: UInt64
@@ -52,6 +55,7 @@ public struct FileHeader: Hashable, Sendable {
     /// The digest of the schema bytes in the footer.
     public var schemaDigest: Digest
 
+    /// A value of these parts.
     public init(
         magic: FileMagic, schemaDigest: Digest, minor: UInt16 = FileHeader.currentMinor, incompatibleFlags: UInt64 = 0,
         readOnlyCompatibleFlags: UInt64 = 0, compatibleFlags: UInt64 = 0

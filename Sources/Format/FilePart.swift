@@ -13,6 +13,7 @@ public enum FilePart: String, Hashable, Sendable, CustomStringConvertible {
     case fieldPage = "field page"
     case normPage = "norm page"
 
+    /// The part's name.
     public var description: String { rawValue }
 }
 

@@ -4,11 +4,16 @@ public import Checksum
 public struct FileTail: Hashable, Sendable {
     static let magic = "LORIFEND"
 
+    /// Where the footer begins.
     public var footerOffset: Int
+    /// Bytes of the footer, without padding.
     public var footerLength: Int
+    /// Bytes of the whole file.
     public var fileLength: Int
+    /// The digest of the footer's bytes.
     public var footerDigest: Digest
 
+    /// A value of these parts.
     public init(footerOffset: Int, footerLength: Int, fileLength: Int, footerDigest: Digest) {
         self.footerOffset = footerOffset
         self.footerLength = footerLength

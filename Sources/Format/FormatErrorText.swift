@@ -49,6 +49,7 @@ extension FormatError: CustomStringConvertible {
         case .gradientLength(let layer, let found, let limit):
             "layer \(layer) has d1·d2 = \(found), at most \(limit) is allowed"
         case .unknownForm(let layer, let found): "layer \(layer) has unknown form \(found)"
+        case .rank(let layer, let found, 0): "layer \(layer) is dense and must have rank 0, found \(found)"
         case .rank(let layer, let found, let limit): "layer \(layer) has rank \(found), allowed are 1 to \(limit)"
         case .blockTooLarge(let layer, let pageByteCount, let limit):
             "a block of layer \(layer) would take pages of \(pageByteCount) bytes, at most \(limit) are allowed:"

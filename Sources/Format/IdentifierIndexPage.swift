@@ -7,6 +7,7 @@ public struct IdentifierIndexEntry: Hashable, Sendable, Comparable {
     /// The row in the segment.
     public var row: Int
 
+    /// A value of these parts.
     public init(hash: UInt64, row: Int) {
         self.hash = hash
         self.row = row

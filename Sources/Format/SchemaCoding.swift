@@ -54,9 +54,11 @@ extension StoreSchema {
         try validate()
     }
 
-    /// Whether a segment can hold this schema: names present and unique, numbers within `Limits`, pages not too large.
+    /// Whether a store can have this schema: names present and unique, numbers within `Limits`, pages not too large.
+    ///
+    /// No layers at all means that they are not yet decided; a store without layers has no segments.
     public func validate() throws(FormatError) {
-        guard (1...Limits.layerCount).contains(layers.count) else {
+        guard layers.count <= Limits.layerCount else {
             throw .layerCount(found: layers.count, limit: Limits.layerCount)
         }
         var names = Set<String>(minimumCapacity: layers.count)

@@ -18,6 +18,7 @@ public enum SegmentColumnKind: UInt8, Hashable, Sendable, CaseIterable {
 /// identifiers; identifier index; then the metadata fields in order of first appearance. In a block pages follow the columns, without
 /// the identifier index, whose pages follow the last block; a field without any value in a block has no page there.
 public struct SegmentLayout: Sendable {
+    /// What every row has.
     public let schema: StoreSchema
     /// Every column but the fields.
     public let columns: [ColumnDescriptor]
@@ -67,9 +68,13 @@ public struct SegmentLayout: Sendable {
     public func rightColumn(layer: Int, component: Int) -> Int { firstColumns[layer][component] + 1 }
     /// The column of a dense layer.
     public func denseColumn(layer: Int) -> Int { firstColumns[layer][0] }
+    /// The column of the norms.
     public var normColumn: Int { columns.count - 4 }
+    /// The column of the residual norms.
     public var residualNormColumn: Int { columns.count - 3 }
+    /// The column of the ids.
     public var identifierColumn: Int { columns.count - 2 }
+    /// The column of the identifier index.
     public var identifierIndexColumn: Int { columns.count - 1 }
     /// The first metadata field's column.
     public var firstFieldColumn: Int { columns.count }
@@ -101,16 +106,22 @@ public struct SegmentLayout: Sendable {
 
 /// A segment's footer, understood: it obeys the rules of the container and those of segments.
 public struct SegmentFooter: Sendable {
+    /// The container's footer.
     public let footer: FileFooter
+    /// Which columns and pages the schema implies.
     public let layout: SegmentLayout
     /// Names of the metadata fields, in column order.
     public let fieldNames: [String]
     /// One for each block.
     public let statistics: [BlockStatistics]
 
+    /// What every row has.
     public var schema: StoreSchema { layout.schema }
+    /// Rows of the segment.
     public var rowCount: Int { footer.rowCount }
+    /// Rows of every block but the last.
     public var rowsPerBlock: Int { footer.rowsPerBlock }
+    /// How many row blocks there are.
     public var blockCount: Int { footer.blockCount }
 
     /// The rows of a block.

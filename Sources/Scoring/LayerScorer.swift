@@ -47,13 +47,25 @@ public struct LayerScorer: Sendable {
         self.init(layer: layer, queryCount: queryCount, form: form, strategy: cheapest.strategy)
     }
 
+    /// Floating-point operations per row of the cheapest strategy, for queries of rank `queryRank`, or full ones if nil.
+    public static func flopsPerRow(layer: LayerSchema, queryCount: Int, queryRank: Int?) -> Int {
+        let costs = possibleStrategies(layer: layer, isFactored: queryRank != nil).map {
+            flopsPerRow($0, layer: layer, queryCount: queryCount, queryRank: queryRank ?? 0)
+        }
+        return costs.min() ?? 0
+    }
+
     /// The strategies that can score queries of this form, cheapest to prepare first.
     package static func possibleStrategies(layer: LayerSchema, form: QueryForm) -> [ScoringStrategy] {
-        guard layer.rank != nil else { return [.denseProduct] }
-        return switch form {
-        case .full: [.contraction, .reconstruction]
-        case .factors: [.factorProducts, .contraction, .reconstruction]
+        switch form {
+        case .full: possibleStrategies(layer: layer, isFactored: false)
+        case .factors: possibleStrategies(layer: layer, isFactored: true)
         }
+    }
+
+    private static func possibleStrategies(layer: LayerSchema, isFactored: Bool) -> [ScoringStrategy] {
+        guard layer.rank != nil else { return [.denseProduct] }
+        return isFactored ? [.factorProducts, .contraction, .reconstruction] : [.contraction, .reconstruction]
     }
 
     package init(

@@ -7,7 +7,7 @@ import Schema
 /// Everything that the catalog says about one generation, decoded and checked.
 struct CatalogContents: Sendable {
     var state: StateRecord
-    let schema: StoreSchema
+    var schema: StoreSchema
     /// Ascending by number.
     var segments: [SegmentInfo] = []
     /// By segment number; only segments with deleted rows.

@@ -3,6 +3,45 @@ import Files
 import Format
 import Schema
 
+/// How the eigenpairs of one group were found, and how good they are.
+public struct CurvatureGroupDetails: Hashable, Sendable {
+    /// How H was formed, in which precision, and how its eigenpairs were found: names, as the fit gives them.
+    public var algorithm = ""
+    public var arithmetic = ""
+    public var solver = ""
+    /// Passes over the rows.
+    public var passCount = 0
+    /// max |V Vᵀ − I|, and max ‖H v − s² v‖ / s²_1.
+    public var orthogonalityError = 0.0
+    public var residual = 0.0
+    /// Whether the basis spans every row that it was fitted on.
+    public var spansRows = false
+
+    public init() {}
+
+    func write(to writer: inout ByteWriter) {
+        writer.write(UInt64(passCount))
+        writer.write(orthogonalityError)
+        writer.write(residual)
+        writer.write(UInt64(spansRows ? 1 : 0))
+        writer.write(string: algorithm)
+        writer.write(string: arithmetic)
+        writer.write(string: solver)
+    }
+
+    init(from reader: inout CatalogReader) throws(CatalogCodingError) {
+        passCount = try reader.readCount()
+        orthogonalityError = try reader.readDouble()
+        residual = try reader.readDouble()
+        let flag: UInt64 = try reader.read()
+        guard flag <= 1 else { throw .rule(expected: "0 or 1", found: "\(flag)") }
+        spansRows = flag == 1
+        algorithm = try reader.readString()
+        arithmetic = try reader.readString()
+        solver = try reader.readString()
+    }
+}
+
 /// The eigenpairs of one group of layers that share an eigenbasis.
 public struct CurvatureGroupData: Hashable, Sendable {
     /// Positions of the layers in the schema, in the order of the basis vectors' coordinates.
@@ -15,14 +54,19 @@ public struct CurvatureGroupData: Hashable, Sendable {
     public var basis: [Float]
     /// Of the whole matrix, so that what the kept pairs miss is known.
     public var trace: Double
+    public var details: CurvatureGroupDetails
 
     /// A group; `basis` must have eigenvalues.count · gradientLength numbers.
-    public init(layers: [Int], gradientLength: Int, eigenvalues: [Double], basis: [Float], trace: Double) {
+    public init(
+        layers: [Int], gradientLength: Int, eigenvalues: [Double], basis: [Float], trace: Double,
+        details: CurvatureGroupDetails = CurvatureGroupDetails()
+    ) {
         self.layers = layers
         self.gradientLength = gradientLength
         self.eigenvalues = eigenvalues
         self.basis = basis
         self.trace = trace
+        self.details = details
     }
 }
 
@@ -119,6 +163,7 @@ struct CurvatureFile {
         writer.write(group.trace)
         writer.write(UInt64(group.layers.count))
         for layer in group.layers { writer.write(UInt32(layer)) }
+        group.details.write(to: &writer)
         return writer.bytes
     }
 
@@ -226,11 +271,11 @@ struct CurvatureFile {
             var layers: [Int] = []
             // Not reserved: the count is not trusted, the bytes end it.
             for _ in 0..<layerCount { layers.append(Int(try page.read(UInt32.self))) }
+            let details = try CurvatureGroupDetails(from: &page)
             try page.expectEnd()
-            return (
-                CurvatureGroupData(layers: layers, gradientLength: length, eigenvalues: [], basis: [], trace: trace),
-                rank
-            )
+            let group = CurvatureGroupData(
+                layers: layers, gradientLength: length, eigenvalues: [], basis: [], trace: trace, details: details)
+            return (group, rank)
         } catch {
             throw shape("group \(number)", error.texts.expected, error.texts.found)
         }

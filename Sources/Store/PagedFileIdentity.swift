@@ -3,11 +3,16 @@ import Format
 
 /// What a paged file is, as the catalog remembers it: the digest of the footer covers every page through its checksum.
 public struct PagedFileIdentity: Hashable, Sendable {
+    /// Bytes of the whole file.
     public let fileLength: Int
+    /// Where the footer begins.
     public let footerOffset: Int
+    /// Bytes of the footer, without padding.
     public let footerLength: Int
+    /// The digest of the footer's bytes.
     public let footerDigest: Digest
 
+    /// A value of these parts.
     public init(fileLength: Int, footerOffset: Int, footerLength: Int, footerDigest: Digest) {
         self.fileLength = fileLength
         self.footerOffset = footerOffset
@@ -28,6 +33,7 @@ public struct PagedFileIdentity: Hashable, Sendable {
 }
 
 extension PagedFileIdentity: CustomStringConvertible {
+    /// Length, footer and digest, in words.
     public var description: String {
         "\(fileLength) bytes, footer of \(footerLength) bytes at \(footerOffset), digest \(footerDigest)"
     }

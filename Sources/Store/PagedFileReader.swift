@@ -10,7 +10,9 @@ import Zstd
 ///
 /// Immutable and safe to use from any number of threads. Keeps no page: the caller caches what it wants to keep.
 public final class PagedFileReader: Sendable {
+    /// As given to `init`.
     public let path: String
+    /// The file's length, footer and digest.
     public let identity: PagedFileIdentity
     /// Decoded and valid by the rules of the container.
     public let footer: FileFooter
@@ -119,7 +121,8 @@ public final class PagedFileReader: Sendable {
     static func readTail(_ file: ReadableFile) throws -> FileTail {
         let count = FileGeometry.tailByteCount
         guard file.byteCount >= count + FileGeometry.headerByteCount else {
-            throw FormatError.partSize(part: .tail, expected: count, found: file.byteCount - FileGeometry.headerByteCount)
+            throw FormatError.partSize(
+                part: .tail, expected: count, found: file.byteCount - FileGeometry.headerByteCount)
         }
         return try FileTail(
             decoding: try file.read(at: file.byteCount - count, count: count), fileLength: file.byteCount)

@@ -11,6 +11,7 @@ public struct RowBlock: Sendable {
     /// The user's metadata: one entry for each row, or none at all.
     public var metadata: [MetadataRecord?]
 
+    /// A value of these parts.
     public init(
         identifiers: [String], tiles: [LayerTile], residualNorms: [[Float]]? = nil, metadata: [MetadataRecord?] = []
     ) {
@@ -20,6 +21,7 @@ public struct RowBlock: Sendable {
         self.metadata = metadata
     }
 
+    /// How many examples there are.
     public var rowCount: Int { identifiers.count }
 
     /// Whether everything in the block fits the schema and each other; throws the first thing that does not.

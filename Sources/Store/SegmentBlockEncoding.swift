@@ -40,7 +40,8 @@ extension RowBlock {
         if encoding.interleavedRowCount > 1, let rank = tile.layer.rank, rank > 1 { tile.sortComponents() }
         var encoder: VectorPageEncoder
         do {
-            encoder = VectorPageEncoder(encoding: encoding, block: block, rowCount: rowCount, compressor: try ZstdCompressor())
+            encoder = VectorPageEncoder(
+                encoding: encoding, block: block, rowCount: rowCount, compressor: try ZstdCompressor())
         } catch {
             throw .compression(error)
         }
@@ -144,9 +145,11 @@ extension LayerTile {
             let weights = (0..<rank).map { leftSquares[$0 * rowCount + row] * rightSquares[$0 * rowCount + row] }
             let order = (0..<rank).sorted { weights[$0] != weights[$1] ? weights[$0] > weights[$1] : $0 < $1 }
             for (target, source) in order.enumerated() where target != source {
-                Self.copyVector(from: left, source * rowCount + row, to: &sortedLeft, target * rowCount + row, layer.inputDimension)
                 Self.copyVector(
-                    from: right, source * rowCount + row, to: &sortedRight, target * rowCount + row, layer.outputDimension)
+                    from: left, source * rowCount + row, to: &sortedLeft, target * rowCount + row, layer.inputDimension)
+                Self.copyVector(
+                    from: right, source * rowCount + row, to: &sortedRight, target * rowCount + row,
+                    layer.outputDimension)
             }
         }
         left = sortedLeft

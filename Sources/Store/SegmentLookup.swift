@@ -4,8 +4,10 @@ import Format
 public struct IdentifierCandidate: Hashable, Sendable, Comparable {
     /// `IdentifierIndexEntry.hash(of: identifier)`.
     public let hash: UInt64
+    /// The id.
     public let identifier: String
 
+    /// A candidate with its hash computed.
     public init(_ identifier: String) {
         self.identifier = identifier
         hash = IdentifierIndexEntry.hash(of: identifier)
@@ -24,6 +26,12 @@ public struct IdentifierMatch: Hashable, Sendable {
     public let candidate: Int
     /// The row in the segment.
     public let row: Int
+
+    /// A match of these parts.
+    public init(candidate: Int, row: Int) {
+        self.candidate = candidate
+        self.row = row
+    }
 }
 
 extension SegmentReader {

@@ -11,9 +11,11 @@ public enum VectorSide: Hashable, Sendable {
 
 /// Everything that a segment knows about one example.
 public struct SegmentRow: Sendable {
+    /// The example's id.
     public let identifier: String
     /// One tile of one row for each layer.
     public let tiles: [LayerTile]
+    /// The user's metadata, nil without any.
     public let metadata: MetadataRecord?
     /// The norm bound of each layer.
     public let norms: [Float]
@@ -25,6 +27,7 @@ public struct SegmentRow: Sendable {
 ///
 /// Immutable and safe to use from any number of threads. Keeps the footer only: the caller caches what it wants to keep.
 public final class SegmentReader: Sendable {
+    /// What the file is, as the catalog remembers it.
     public let identity: SegmentIdentity
     let file: PagedFileReader
     let footer: SegmentFooter
@@ -47,10 +50,15 @@ public final class SegmentReader: Sendable {
         identity = SegmentIdentity(rowCount: footer.rowCount, file: file.identity)
     }
 
+    /// As given to `init`.
     public var path: String { file.path }
+    /// What every row has.
     public var schema: StoreSchema { footer.schema }
+    /// Rows of the segment.
     public var rowCount: Int { footer.rowCount }
+    /// Rows of every block but the last.
     public var rowsPerBlock: Int { footer.rowsPerBlock }
+    /// How many row blocks there are.
     public var blockCount: Int { footer.blockCount }
     /// Where the rows came from: the JSON text given to the writer.
     public var provenance: String { footer.footer.provenance }
@@ -71,7 +79,9 @@ public final class SegmentReader: Sendable {
     }
 
     /// The raw bytes of a vector page, verified but not decoded, for kernels that work on codes (see Formats/page.md).
-    public func readPayload(_ side: VectorSide, block: Int, layer: Int, component: Int = 0) throws(StoreError) -> [UInt8] {
+    public func readPayload(_ side: VectorSide, block: Int, layer: Int, component: Int = 0) throws(StoreError)
+        -> [UInt8]
+    {
         let layout = footer.layout
         let column =
             switch side {
@@ -232,11 +242,15 @@ extension [MetadataRecord?] {
 
 /// How much of a segment a kind of column takes.
 public struct ColumnSummary: Hashable, Sendable {
+    /// What the columns hold.
     public let kind: SegmentColumnKind
     /// The field's name, empty for other kinds.
     public let fieldName: String
+    /// How many pages there are.
     public let pageCount: Int
+    /// Their bytes after decompression.
     public let rawByteCount: Int
+    /// Their bytes in the file.
     public let storedByteCount: Int
 }
 
@@ -265,5 +279,20 @@ extension SegmentReader {
                 kind: key.kind, fieldName: key.name, pageCount: sum.pages, rawByteCount: sum.raw,
                 storedByteCount: sum.stored)
         }
+    }
+}
+
+extension SegmentReader {
+    /// Stored bytes of each layer's factors or matrices, by position in the schema.
+    public var storedLayerByteCounts: [Int] {
+        var counts = [Int](repeating: 0, count: schema.layers.count)
+        for page in footer.footer.pages {
+            let column = footer.footer.columns[Int(page.column)]
+            switch SegmentColumnKind(rawValue: column.kind) {
+            case .left, .right, .dense: counts[Int(column.layer)] += Int(page.storedLength)
+            default: break
+            }
+        }
+        return counts
     }
 }

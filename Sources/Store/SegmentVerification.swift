@@ -84,8 +84,10 @@ private struct SegmentContents {
             case .residualNorms:
                 let residualNorms = try NormPage.decode(
                     payload, layerCount: reader.schema.layers.count, rowCount: rows.count)
-                guard norms.isEmpty || BlockStatistics(norms: norms, residualNorms: residualNorms)
-                    == reader.blockStatistics[block]
+                guard
+                    norms.isEmpty
+                        || BlockStatistics(norms: norms, residualNorms: residualNorms)
+                            == reader.blockStatistics[block]
                 else { throw StoreError.wrongStatistics(path: reader.path, block: block) }
             case .identifiers:
                 for (row, identifier) in zip(rows, try IdentifierPage.decode(payload, rowCount: rows.count)) {

@@ -6,12 +6,18 @@ import Zstd
 
 /// What a sealed segment is, as the catalog remembers it.
 public struct SegmentIdentity: Hashable, Sendable {
+    /// Rows of the segment.
     public let rowCount: Int
+    /// Bytes of the whole file.
     public let fileLength: Int
+    /// Where the footer begins.
     public let footerOffset: Int
+    /// Bytes of the footer, without padding.
     public let footerLength: Int
+    /// The digest of the footer's bytes.
     public let footerDigest: Digest
 
+    /// A value of these parts.
     public init(rowCount: Int, fileLength: Int, footerOffset: Int, footerLength: Int, footerDigest: Digest) {
         self.rowCount = rowCount
         self.fileLength = fileLength
@@ -38,6 +44,7 @@ public struct SegmentIdentity: Hashable, Sendable {
 /// The same blocks give the same bytes, on any number of cores. Memory: the block given, about as much again while it is
 /// encoded, and 16 bytes for each row of the segment. A writer that dies unsealed leaves no file.
 public struct SegmentWriter: ~Copyable {
+    /// What every row has.
     public let schema: StoreSchema
     /// Rows appended so far.
     public private(set) var rowCount = 0

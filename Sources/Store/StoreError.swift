@@ -99,13 +99,16 @@ public struct PageLocation: Hashable, Sendable {
     public let page: Int
     /// What it holds, in words.
     public let column: String
+    /// The row block.
     public let block: Int
     /// Of its first stored byte in the file.
     public let offset: Int
+    /// Bytes in the file.
     public let storedLength: Int
 }
 
 extension PageLocation: CustomStringConvertible {
+    /// Where the page is, in words.
     public var description: String {
         "page \(page) (\(column), block \(block), \(storedLength) bytes at offset \(offset))"
     }

@@ -109,7 +109,7 @@ extension StoreWriter {
     }
 
     /// The commit point: one transaction on the catalog. On return `contents` is the new state and nothing is pending.
-    private func publish(_ changes: CatalogChanges, _ next: CatalogContents) throws(StoreError) {
+    func publish(_ changes: CatalogChanges, _ next: CatalogContents) throws(StoreError) {
         var next = next
         next.state.generation = generation + 1
         do throws(StoreError) {

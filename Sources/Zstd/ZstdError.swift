@@ -17,12 +17,14 @@ public enum ZstdError: Error, Hashable, Sendable {
 }
 
 extension ZstdError: CustomStringConvertible {
+    /// One line: what is wrong and where, expected and found.
     public var description: String {
         switch self {
         case .outOfMemory: "zstd: no memory for a context"
         case .compressionFailed(let reason): "zstd: compression failed: \(reason)"
         case .notAFrame(let byteCount): "zstd: \(byteCount) bytes are not exactly one frame"
-        case .windowTooLarge(let found, let limit): "zstd: frame asks for a window of \(found) bytes, at most \(limit) are allowed"
+        case .windowTooLarge(let found, let limit):
+            "zstd: frame asks for a window of \(found) bytes, at most \(limit) are allowed"
         case .needsDictionary: "zstd: frame needs a dictionary, none is used here"
         case .damaged(let reason): "zstd: damaged frame: \(reason)"
         case .wrongSize(let expected, let found): "zstd: frame holds \(found) bytes, expected \(expected)"

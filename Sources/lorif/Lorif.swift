@@ -1,6 +1,50 @@
 import ArgumentParser
+import Engine
+
+/// The command line: parses arguments, calls the engine, prints answers, maps failures to exit codes.
+struct Lorif: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "lorif",
+        abstract: "A database for gradient factors: which training examples made the model say this?",
+        discussion: """
+            A first answer, from files of factors to a ranked list:
+
+              lorif ingest store train.safetensors
+              lorif fit    store
+              lorif query  store queries.safetensors --top 5 --bottom 5
+
+            Exit codes: 0 done; 1 the answer is no (verify found damage); 2 wrong usage; 3 input refused; \
+            4 the store is damaged; 5 the environment failed (disk, permission, memory, a second writer); 130 interrupted.
+            """,
+        version: "0.1.0",
+        subcommands: [
+            Create.self, Ingest.self, Fit.self, Query.self, Inspect.self, Verify.self, Estimate.self,
+        ])
+}
 
 @main
-struct Lorif: ParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "lorif")
+enum Program {
+    static func main() {
+        prepareMathematics()
+        Interruption.install()
+        do {
+            var command = try Lorif.parseAsRoot()
+            try command.run()
+        } catch {
+            exit(reporting: error)
+        }
+    }
+
+    /// Prints the error the way its kind deserves and ends the process with the documented exit code.
+    private static func exit(reporting error: any Error) -> Never {
+        if let failure = CommandFailure(error) {
+            standardError("lorif: \(failure.message)\n")
+            leave(failure.code)
+        }
+        // Help, version and usage errors of the argument parser; everything else was classified above.
+        let text = Lorif.fullMessage(for: error)
+        let code: ExitStatus = Lorif.exitCode(for: error) == .success ? .success : .usage
+        if code == .success { standardOutput(text + "\n") } else { standardError(text + "\n") }
+        leave(code)
+    }
 }

@@ -56,7 +56,8 @@ private let brokenRules: [BrokenRule] = [
     BrokenRule({ $0.pages[1].byteSplitStride = 0 }, .byteSplitStride(page: 1, found: 0, rawLength: 6000)),
     BrokenRule({ $0.pages[1].rawLength = 6001 }, .byteSplitStride(page: 1, found: 2, rawLength: 6001)),
     BrokenRule({ $0.pages[1].rawLength = 5000 }, .pageLength(page: 1, storedLength: 5000, rawLength: 5000)),
-    BrokenRule({ $0.pages[1].rawLength = 1 << 28 + 2 }, .pageLength(page: 1, storedLength: 5000, rawLength: 1 << 28 + 2)),
+    BrokenRule(
+        { $0.pages[1].rawLength = 1 << 28 + 2 }, .pageLength(page: 1, storedLength: 5000, rawLength: 1 << 28 + 2)),
     BrokenRule({ $0.pages[0].rawLength = 101 }, .pageLength(page: 0, storedLength: 100, rawLength: 101)),
     BrokenRule(
         {
@@ -91,19 +92,23 @@ func containerRules(rule: BrokenRule) {
 }
 
 /// Bytes of the valid footer with some replaced. 40 header copy, 5 schema, 16 counts, 4 statistics, 4 column count: columns at 69.
-@Test(arguments: [
-    (72, [1], FormatError.reservedNotZero(part: .footer, offset: 72, found: 1)),
-    (40, [0xFF, 0xFF, 0xFF, 0xFF], .truncated(part: .footer, offset: 44, needed: 0xFFFF_FFFF, available: 192)),
-    (65, [0xFF, 0xFF, 0xFF, 0xFF], .truncated(part: .footer, offset: 69, needed: 16 * 0xFFFF_FFFF, available: 167)),
-    (102, [4], .truncated(part: .footer, offset: 110, needed: 160, available: 126)),
-    (109, [0x80], .numberTooLarge(part: .footer, offset: 102, found: 1 << 63 + 3)),
-    (109, [0x7F], .truncated(part: .footer, offset: 110, needed: .max, available: 126)),
-    (134, [2], .unknownCodec(page: 0, found: 2)),
-    (136, [1], .reservedNotZero(part: .footer, offset: 136, found: 1)),
-    (234, [0xFF], .notUTF8(part: .footer, offset: 230)),
-    (230, [3], .truncated(part: .footer, offset: 234, needed: 3, available: 2)),
-    (230, [1], .trailingBytes(part: .footer, count: 1)),
-] as [(Int, [UInt8], FormatError)])
+@Test(
+    arguments: [
+        (72, [1], FormatError.reservedNotZero(part: .footer, offset: 72, found: 1)),
+        (40, [0xFF, 0xFF, 0xFF, 0xFF], .truncated(part: .footer, offset: 44, needed: 0xFFFF_FFFF, available: 192)),
+        (
+            65, [0xFF, 0xFF, 0xFF, 0xFF],
+            .truncated(part: .footer, offset: 69, needed: 16 * 0xFFFF_FFFF, available: 167)
+        ),
+        (102, [4], .truncated(part: .footer, offset: 110, needed: 160, available: 126)),
+        (109, [0x80], .numberTooLarge(part: .footer, offset: 102, found: 1 << 63 + 3)),
+        (109, [0x7F], .truncated(part: .footer, offset: 110, needed: .max, available: 126)),
+        (134, [2], .unknownCodec(page: 0, found: 2)),
+        (136, [1], .reservedNotZero(part: .footer, offset: 136, found: 1)),
+        (234, [0xFF], .notUTF8(part: .footer, offset: 230)),
+        (230, [3], .truncated(part: .footer, offset: 234, needed: 3, available: 2)),
+        (230, [1], .trailingBytes(part: .footer, count: 1)),
+    ] as [(Int, [UInt8], FormatError)])
 func footerBytes(offset: Int, replacement: [UInt8], error: FormatError) {
     var bytes = makeFooter().encoded()
     #expect(bytes.count == 236)

@@ -13,8 +13,10 @@ struct FormatPagesTests {
         footerDigest: Digest(high: 0x3132_3334_3536_3738, low: 0x4142_4344_4546_4748))
     let entry = PageEntry(
         column: 0x0A0B_0C0D, block: 0x0102_0304, offset: 0x1122_3344_5566_7788, storedLength: 0x2132_4354,
-        rawLength: 0x3343_5363, codec: .zstd, byteSplitStride: 4, rowCount: 0x5152_5354, checksum: 0x6162_6364_6566_6768)
-    let column = ColumnDescriptor(kind: 8, plane: 3, encoding: 5, layer: 0x0102_0304, component: 0x0506_0708, name: "né")
+        rawLength: 0x3343_5363, codec: .zstd, byteSplitStride: 4, rowCount: 0x5152_5354, checksum: 0x6162_6364_6566_6768
+    )
+    let column = ColumnDescriptor(
+        kind: 8, plane: 3, encoding: 5, layer: 0x0102_0304, component: 0x0506_0708, name: "né")
 
     /// Checks a table of fixed offsets: fields follow each other, cover all bytes and hold the expected values.
     func compare(_ table: PageTable, with bytes: [UInt8], values: [String: [UInt8]], count: Int) {
@@ -22,7 +24,8 @@ struct FormatPagesTests {
         for field in table.fields {
             #expect(field.offset == end, "field \(field.name)")
             end += field.byteCount
-            let expected = values[field.name] ?? (field.name == "zero" ? [UInt8](repeating: 0, count: field.byteCount) : nil)
+            let expected =
+                values[field.name] ?? (field.name == "zero" ? [UInt8](repeating: 0, count: field.byteCount) : nil)
             #expect(expected == Array(bytes[field.offset..<end]), "field \(field.name)")
         }
         #expect(end == count)
@@ -61,10 +64,12 @@ struct FormatPagesTests {
     /// The footer, item by item as its table lists them.
     @Test func footerTable() throws {
         let footer = FileFooter(
-            header: header, schema: [1, 2, 3], rowCount: 0x0A_0B0C_0D0E, rowsPerBlock: 0x2122_2324, blockCount: 0x3132_3334,
+            header: header, schema: [1, 2, 3], rowCount: 0x0A_0B0C_0D0E, rowsPerBlock: 0x2122_2324,
+            blockCount: 0x3132_3334,
             statistics: [4, 5], columns: [column], pages: [entry], provenance: "{\"ü\":1}")
         let columnBytes: [UInt8] =
-            [8, 3, 5, 0] + littleEndian(UInt32(0x0102_0304)) + littleEndian(UInt32(0x0506_0708)) + littleEndian(UInt32(3))
+            [8, 3, 5, 0] + littleEndian(UInt32(0x0102_0304)) + littleEndian(UInt32(0x0506_0708))
+            + littleEndian(UInt32(3))
             + Array("né".utf8)
         let entryBytes: [UInt8] =
             littleEndian(UInt32(0x0A0B_0C0D)) + littleEndian(UInt32(0x0102_0304))
@@ -92,7 +97,8 @@ struct FormatPagesTests {
             try PageTable(page: "paged-file.md", heading: "Page index entry"), with: entryBytes,
             values: [
                 "column": Array(entryBytes[0..<4]), "block": Array(entryBytes[4..<8]),
-                "offset": littleEndian(UInt64(0x1122_3344_5566_7788)), "storedLength": littleEndian(UInt32(0x2132_4354)),
+                "offset": littleEndian(UInt64(0x1122_3344_5566_7788)),
+                "storedLength": littleEndian(UInt32(0x2132_4354)),
                 "rawLength": littleEndian(UInt32(0x3343_5363)), "codec": [1], "byteSplitStride": [4],
                 "rowCount": littleEndian(UInt32(0x5152_5354)), "checksum": littleEndian(UInt64(0x6162_6364_6566_6768)),
             ], count: 40)

@@ -54,7 +54,8 @@ func headerRules(changes: [Int: UInt8], error: FormatError) {
     for offset in 0..<4096 {
         let bytes = header([:])
         #expect(throws: FormatError.self, "byte \(offset)") {
-            try FileHeader(decoding: header([offset: bytes[offset] ^ 1 << UInt8(offset % 8)], resealed: false), magic: .segment)
+            try FileHeader(
+                decoding: header([offset: bytes[offset] ^ 1 << UInt8(offset % 8)], resealed: false), magic: .segment)
         }
     }
 }

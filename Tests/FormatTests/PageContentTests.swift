@@ -10,14 +10,15 @@ import Testing
     #expect(try IdentifierPage.decode(bytes, rowCount: 4) == identifiers)
 }
 
-@Test(arguments: [
-    ([0, 0, 0, 0], 1, FormatError.truncated(part: .identifierPage, offset: 0, needed: 8, available: 4)),
-    ([1, 0, 0, 0, 1, 0, 0, 0, 65], 1, .offsetsNotAscending(part: .identifierPage, row: 0)),
-    ([0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 65], 2, .offsetsNotAscending(part: .identifierPage, row: 2)),
-    ([0, 0, 0, 0, 1, 0, 0, 0, 65, 66], 1, .offsetsEnd(part: .identifierPage, expected: 2, found: 1)),
-    ([0, 0, 0, 0, 3, 0, 0, 0, 65, 66], 1, .offsetsEnd(part: .identifierPage, expected: 2, found: 3)),
-    ([0, 0, 0, 0, 1, 0, 0, 0, 0xC3], 1, .notUTF8(part: .identifierPage, offset: 8)),
-] as [([UInt8], Int, FormatError)])
+@Test(
+    arguments: [
+        ([0, 0, 0, 0], 1, FormatError.truncated(part: .identifierPage, offset: 0, needed: 8, available: 4)),
+        ([1, 0, 0, 0, 1, 0, 0, 0, 65], 1, .offsetsNotAscending(part: .identifierPage, row: 0)),
+        ([0, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 65], 2, .offsetsNotAscending(part: .identifierPage, row: 2)),
+        ([0, 0, 0, 0, 1, 0, 0, 0, 65, 66], 1, .offsetsEnd(part: .identifierPage, expected: 2, found: 1)),
+        ([0, 0, 0, 0, 3, 0, 0, 0, 65, 66], 1, .offsetsEnd(part: .identifierPage, expected: 2, found: 3)),
+        ([0, 0, 0, 0, 1, 0, 0, 0, 0xC3], 1, .notUTF8(part: .identifierPage, offset: 8)),
+    ] as [([UInt8], Int, FormatError)])
 func identifierPageRules(bytes: [UInt8], rowCount: Int, error: FormatError) {
     #expect(throws: error) { try IdentifierPage.decode(bytes, rowCount: rowCount) }
 }

@@ -130,32 +130,34 @@ private func layer(
     LayerSchema(name: name, inputDimension: d1, outputDimension: d2, form: form)
 }
 
-@Test(arguments: [
-    ([], FormatError.layerCount(found: 0, limit: 65_536)),
-    ([layer("")], .layerName(layer: 0, byteCount: 0, limit: 1024)),
-    ([layer(String(repeating: "ä", count: 513))], .layerName(layer: 0, byteCount: 1026, limit: 1024)),
-    ([layer("a"), layer("b"), layer("a")], .duplicateLayerName(layer: 2, name: "a")),
-    ([layer("a", 0, 1)], .dimension(layer: 0, found: 0, limit: 1 << 20)),
-    ([layer("a", 1, 1 << 20 + 1)], .dimension(layer: 0, found: 1 << 20 + 1, limit: 1 << 20)),
-    ([layer("a", 1 << 20, 257)], .gradientLength(layer: 0, found: 257 << 20, limit: 1 << 28)),
-    ([layer("a", 1, 1, .factors(rank: 0))], .rank(layer: 0, found: 0, limit: 4096)),
-    ([layer("a", 1, 1, .factors(rank: 4097))], .rank(layer: 0, found: 4097, limit: 4096)),
-    ([layer("a", 1 << 12, 1 << 10)], .blockTooLarge(layer: 0, pageByteCount: 1 << 29, limit: 1 << 28)),
-] as [([LayerSchema], FormatError)])
+@Test(
+    arguments: [
+        ([], FormatError.layerCount(found: 0, limit: 65_536)),
+        ([layer("")], .layerName(layer: 0, byteCount: 0, limit: 1024)),
+        ([layer(String(repeating: "ä", count: 513))], .layerName(layer: 0, byteCount: 1026, limit: 1024)),
+        ([layer("a"), layer("b"), layer("a")], .duplicateLayerName(layer: 2, name: "a")),
+        ([layer("a", 0, 1)], .dimension(layer: 0, found: 0, limit: 1 << 20)),
+        ([layer("a", 1, 1 << 20 + 1)], .dimension(layer: 0, found: 1 << 20 + 1, limit: 1 << 20)),
+        ([layer("a", 1 << 20, 257)], .gradientLength(layer: 0, found: 257 << 20, limit: 1 << 28)),
+        ([layer("a", 1, 1, .factors(rank: 0))], .rank(layer: 0, found: 0, limit: 4096)),
+        ([layer("a", 1, 1, .factors(rank: 4097))], .rank(layer: 0, found: 4097, limit: 4096)),
+        ([layer("a", 1 << 12, 1 << 10)], .blockTooLarge(layer: 0, pageByteCount: 1 << 29, limit: 1 << 28)),
+    ] as [([LayerSchema], FormatError)])
 func schemaRules(layers: [LayerSchema], error: FormatError) {
     let schema = StoreSchema(layers: layers, encoding: .f32)
     #expect(throws: error) { try schema.validate() }
     #expect(throws: error) { try StoreSchema(decoding: schema.encoded()) }
 }
 
-@Test(arguments: [
-    (0, [0], FormatError.unknownEncoding(0)),
-    (2, [1], .reservedNotZero(part: .schema, offset: 2, found: 1)),
-    (4, [0xFF, 0xFF, 0xFF, 0xFF], .truncated(part: .schema, offset: 8, needed: 17 * 0xFFFF_FFFF, available: 60)),
-    (12, [0xFF], .notUTF8(part: .schema, offset: 8)),
-    (23, [3], .unknownForm(layer: 0, found: 3)),
-    (44, [1], .rank(layer: 1, found: 1, limit: 0)),
-] as [(Int, [UInt8], FormatError)])
+@Test(
+    arguments: [
+        (0, [0], FormatError.unknownEncoding(0)),
+        (2, [1], .reservedNotZero(part: .schema, offset: 2, found: 1)),
+        (4, [0xFF, 0xFF, 0xFF, 0xFF], .truncated(part: .schema, offset: 8, needed: 17 * 0xFFFF_FFFF, available: 61)),
+        (12, [0xFF], .notUTF8(part: .schema, offset: 8)),
+        (23, [3], .unknownForm(layer: 0, found: 3)),
+        (45, [1], .rank(layer: 1, found: 1, limit: 0)),
+    ] as [(Int, [UInt8], FormatError)])
 func schemaBytes(offset: Int, replacement: [UInt8], error: FormatError) {
     var bytes = schema.encoded()
     bytes.replaceSubrange(offset..<offset + replacement.count, with: replacement)

@@ -2,7 +2,7 @@ import LinearAlgebra
 import Schema
 import Testing
 
-@testable import Scoring
+import Scoring
 
 /// The shape of one case; nil ranks mean dense rows and full queries.
 struct ScoringShape: CustomTestStringConvertible {

@@ -1,6 +1,6 @@
 import Schema
 
-@testable import Scoring
+import Scoring
 
 /// Random layers, tiles and queries, and their scores by the definition, in Double.
 struct ScoringCase {

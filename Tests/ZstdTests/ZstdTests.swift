@@ -31,7 +31,7 @@ func whatIsCompressedComesBack(count: Int) throws {
     let frame = try used.compress(bytes.span.bytes)
     #expect(try fresh.compress(bytes.span.bytes) == frame)
     // Two random bits of eight: a quarter of the size plus a little.
-    #expect(frame.count < 60_000)
+    #expect(frame.count < 65_000)
 }
 
 @Test func aFrameAboveTheLimitIsNil() throws {

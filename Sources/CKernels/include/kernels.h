@@ -6,7 +6,8 @@
 
 /// Loops over numbers that BLAS lacks: number formats, low-bit codes, reductions.
 ///
-/// The portable tier is the meaning; every other tier gives the same bits. Pointers may be unaligned; counts may be zero.
+/// The portable tier is the meaning; every other tier gives the same bits. Pointers may be unaligned; counts
+/// may be zero.
 /// All multi-byte numbers are little-endian, and so must the machine be.
 
 /// How a vector is stored; the values are those of Schema's Encoding.
@@ -52,11 +53,13 @@ struct lorif_kernels {
     /// One vector: value / scale to the nearest integer, ties to even; the caller makes sure that it fits.
     void (*encode_int8)(const float *values, float scale, size_t count, uint8_t *codes);
 
-    /// Part of one vector to codes: the nearest level of value · inverse, and adds to the sums. Every part but the last has
+    /// Part of one vector to codes: the nearest level of value · inverse, and adds to the sums. Every part
+    /// but the last has
     /// a multiple of 8 numbers.
     void (*quantise)(
         int bits, const float *values, double inverse, size_t count, uint8_t *codes, struct lorif_code_sums *sums);
-    /// One group of 1 to 32 rows of q4, q2, q1 (`plane`, `low` unused) or q3 (`plane` holds the two high bits, `low` the low one).
+    /// One group of 1 to 32 rows of q4, q2, q1 (`plane`, `low` unused) or q3 (`plane` holds the two high
+    /// bits, `low` the low one).
     void (*decode_group)(
         int bits, const uint8_t *plane, const uint8_t *low, const float *scales, size_t rows, size_t length,
         float *values);
@@ -65,7 +68,8 @@ struct lorif_kernels {
     float (*largest_magnitude)(const float *values, size_t count);
     /// The index of the first NaN or infinity, or `count`.
     size_t (*first_non_finite)(const float *values, size_t count);
-    /// Σ x² in double: eight interleaved sums, lane j takes elements j, j + 8, …, then added pairwise (0,4)(1,5)(2,6)(3,7),
+    /// Σ x² in double: eight interleaved sums, lane j takes elements j, j + 8, …, then added pairwise
+    /// (0,4)(1,5)(2,6)(3,7),
     /// (0,2)(1,3), (0,1).
     double (*sum_of_squares)(const float *values, size_t count);
 };
@@ -87,7 +91,8 @@ uint16_t lorif_bf16_rounded_up(double value);
 
 /// Bytes of the codes of rows × length numbers, padded to a multiple of 8: where the scales start.
 size_t lorif_codes_size(int encoding, size_t rows, size_t length);
-/// Writes codes and scales; `payload` must be zero and lorif_codes_size + 2 · rows (if the encoding has scales) bytes long.
+/// Writes codes and scales; `payload` must be zero and lorif_codes_size + 2 · rows (if the encoding has
+/// scales) bytes long.
 void lorif_encode(
     const struct lorif_kernels *kernels, int encoding, const float *values, size_t rows, size_t length,
     uint8_t *payload);

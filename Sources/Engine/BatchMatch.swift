@@ -1,0 +1,113 @@
+import Interchange
+import LinearAlgebra
+import Schema
+
+/// A factor batch whose layers have been matched with the store's, so that its rows can be read in store order.
+struct BatchMatch: Sendable {
+    let batch: FactorBatch
+    private let schema: StoreSchema
+    /// The batch's layer for each layer of the store.
+    private let positions: [Int]
+
+    /// Checks that the batch holds every layer of the store, no other, in the same shape and form.
+    ///
+    /// Full gradients match a layer of factors: they are factored to its rank on the way.
+    init(_ batch: FactorBatch, schema: StoreSchema) throws(EngineError) {
+        var byName: [String: Int] = [:]
+        for (position, layer) in batch.layers.enumerated() { byName[layer.name] = position }
+        let storeNames = Set(schema.layers.map(\.name))
+        for layer in batch.layers where !storeNames.contains(layer.name) {
+            throw .layerUnknown(
+                path: batch.path, layer: layer.name,
+                nearest: nearestName(to: layer.name, among: schema.layers.map(\.name)))
+        }
+        var positions: [Int] = []
+        for layer in schema.layers {
+            guard let position = byName[layer.name] else { throw .layerMissing(path: batch.path, layer: layer.name) }
+            let given = batch.layers[position]
+            guard given.inputDimension == layer.inputDimension, given.outputDimension == layer.outputDimension else {
+                throw .shapeMismatch(
+                    path: batch.path, layer: layer.name, expected: [layer.inputDimension, layer.outputDimension],
+                    found: [given.inputDimension, given.outputDimension])
+            }
+            switch (layer.form, given.form) {
+            case (.factors(let expected), .factors(let found)) where expected != found:
+                throw .rankMismatch(path: batch.path, layer: layer.name, expected: expected, found: found)
+            case (.dense, .factors(let rank)):
+                throw .formMismatch(
+                    path: batch.path, layer: layer.name, expected: "full gradients", found: "factors of rank \(rank)")
+            default:
+                positions.append(position)
+            }
+        }
+        self.batch = batch
+        self.schema = schema
+        self.positions = positions
+    }
+
+    /// Whether any layer is factored on the way in, so that energy may be lost.
+    var factorsRows: Bool {
+        schema.layers.indices.contains { isFactored(layer: $0) }
+    }
+
+    private func isFactored(layer: Int) -> Bool {
+        schema.layers[layer].rank != nil && batch.layers[positions[layer]].form == .full
+    }
+
+    /// One store layer's rows, decoded and, where the store keeps factors of given full gradients, factored.
+    func readTile(layer: Int, rows: Range<Int>) throws -> FactoredTile {
+        let given = try batch.readTile(layer: positions[layer], rows: rows)
+        let target = schema.layers[layer]
+        guard isFactored(layer: layer), let rank = target.rank else {
+            let tile =
+                target.rank == nil
+                ? LayerTile(layer: target, rowCount: rows.count, dense: given.dense)
+                : LayerTile(layer: target, rowCount: rows.count, left: given.left, right: given.right)
+            return FactoredTile(tile: tile, residualNorms: nil, energy: 0, lostEnergy: 0)
+        }
+        let factors = try truncatedFactors(
+            of: given.dense.span, count: rows.count, d1: target.inputDimension, d2: target.outputDimension, rank: rank,
+            workers: 1)
+        var energy = 0.0
+        for value in given.dense { energy += Double(value) * Double(value) }
+        let lost = factors.residualNorms.reduce(0.0) { $0 + Double($1) * Double($1) }
+        return FactoredTile(
+            tile: LayerTile(layer: target, rowCount: rows.count, left: factors.left, right: factors.right),
+            residualNorms: factors.residualNorms, energy: energy, lostEnergy: lost)
+    }
+}
+
+/// A tile ready for the store, with what its factorisation lost.
+struct FactoredTile: Sendable {
+    let tile: LayerTile
+    /// ‖G − U Vᵀ‖ per row where rows were factored here; nil otherwise.
+    let residualNorms: [Float]?
+    /// Σ‖G‖² and Σ‖G − U Vᵀ‖² over the rows; zero where nothing was factored.
+    let energy: Double
+    let lostEnergy: Double
+}
+
+/// The schema that a first batch asks for: its layers in vectorisation order; full gradients become factors of `rank` if given.
+func deriveSchema(from batch: FactorBatch, rank: Int?, encoding: Encoding) throws(EngineError) -> StoreSchema {
+    var layers: [LayerSchema] = []
+    for layer in batch.layers {
+        let form: LayerForm
+        switch layer.form {
+        case .factors(let given):
+            if let rank, rank != given {
+                throw .rankNotApplicable(
+                    path: batch.path, layer: layer.name,
+                    reason: "the rows are factors of rank \(given) already; --rank applies to full gradients")
+            }
+            form = .factors(rank: given)
+        case .full:
+            let largest = min(layer.inputDimension, layer.outputDimension)
+            form = rank.map { .factors(rank: min($0, largest)) } ?? .dense
+        }
+        layers.append(
+            LayerSchema(
+                name: layer.name, inputDimension: layer.inputDimension, outputDimension: layer.outputDimension,
+                form: form))
+    }
+    return StoreSchema(layers: layers, encoding: encoding)
+}

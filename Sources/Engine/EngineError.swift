@@ -1,0 +1,95 @@
+/// What the engine refuses; errors of the layers below pass through unchanged.
+public enum EngineError: Error, Hashable, Sendable {
+    /// The batch lacks a layer of the store.
+    case layerMissing(path: String, layer: String)
+    /// The batch or query has a layer that the store lacks; `nearest` is the closest name.
+    case layerUnknown(path: String, layer: String, nearest: String?)
+    /// d1×d2 differ from the store's.
+    case shapeMismatch(path: String, layer: String, expected: [Int], found: [Int])
+    /// The rank differs from the store's.
+    case rankMismatch(path: String, layer: String, expected: Int, found: Int)
+    /// The layer is stored one way and given the other.
+    case formMismatch(path: String, layer: String, expected: String, found: String)
+    /// `--encoding` or `--rank` contradict the existing store.
+    case settingMismatch(setting: String, expected: String, found: String)
+    /// `--rank` with rows that are already factored at another rank, or larger than min(d1, d2).
+    case rankNotApplicable(path: String, layer: String, reason: String)
+    /// A row's id is taken, in the store or by an earlier row.
+    case duplicateIdentifier(path: String, row: Int, identifier: String, where: String)
+    /// The store has no rows.
+    case storeEmpty(path: String)
+    /// The method needs curvature and there is none.
+    case curvatureMissing(path: String, method: String)
+    /// No stored curvature has that id.
+    case curvatureUnknown(id: String, known: [String])
+    /// A pattern of `--layers` matches no layer.
+    case patternMatchesNothing(pattern: String, layers: [String])
+    /// Global curvature couples all layers, so that a selection of layers needs a fit of its own.
+    case selectionNeedsPerLayer(selected: Int, fitted: Int)
+    /// A damping was given to a method that has none.
+    case dampingNotApplicable(method: String)
+    /// A score is not a finite number: the gradients are too large for single precision.
+    case scoreOverflow(example: String)
+    /// No example has that id.
+    case exampleUnknown(id: String)
+    /// The method needs query gradients and none were given.
+    case queriesMissing(method: String)
+    /// A combination of arguments that means nothing.
+    case invalidRequest(String)
+    /// Stopped on request; nothing was committed.
+    case cancelled
+}
+
+extension EngineError: CustomStringConvertible {
+    /// One line: where, expected, found.
+    public var description: String {
+        switch self {
+        case .layerMissing(let path, let layer):
+            "\(path): layer '\(layer)' of the store is missing; every batch must hold every layer of the store"
+        case .layerUnknown(let path, let layer, let nearest):
+            "\(path): layer '\(layer)' is not in the store" + (nearest.map { "; did you mean '\($0)'?" } ?? "")
+        case .shapeMismatch(let path, let layer, let expected, let found):
+            "\(path): layer '\(layer)': expected d1×d2 = \(product(expected)) as in the store, found \(product(found))"
+        case .rankMismatch(let path, let layer, let expected, let found):
+            "\(path): layer '\(layer)': expected rank \(expected) as in the store, found rank \(found)"
+        case .formMismatch(let path, let layer, let expected, let found):
+            "\(path): layer '\(layer)': expected \(expected) as in the store, found \(found)"
+        case .settingMismatch(let setting, let expected, let found):
+            "\(setting): the store has \(expected), the command says \(found)"
+        case .rankNotApplicable(let path, let layer, let reason):
+            "\(path): layer '\(layer)': --rank: \(reason)"
+        case .duplicateIdentifier(let path, let row, let identifier, let place):
+            "\(path): row \(row): the id '\(identifier)' is already \(place); "
+                + "use '--on-duplicate skip' or '--on-duplicate replace' if that is meant"
+        case .storeEmpty(let path):
+            "\(path): the store has no rows; add some with 'lorif ingest \(path) BATCH'"
+        case .curvatureMissing(let path, let method):
+            "\(path): method '\(method)' needs curvature and the store has none; run 'lorif fit \(path)' first"
+        case .curvatureUnknown(let id, let known):
+            "curvature '\(id)' is not in the store; it has "
+                + (known.isEmpty ? "none" : known.joined(separator: ", "))
+        case .patternMatchesNothing(let pattern, let layers):
+            "--layers '\(pattern)' matches none of the \(layers.count) layers (\(layers.prefix(4).joined(separator: ", "))"
+                + (layers.count > 4 ? ", …)" : ")")
+        case .selectionNeedsPerLayer(let selected, let fitted):
+            "--layers selects \(selected) layers but the global curvature was fitted over all \(fitted) together; "
+                + "fit with '--scope per-layer' to query a selection"
+        case .dampingNotApplicable(let method):
+            "method '\(method)' has no damping; leave out --damping and --relative-damping"
+        case .scoreOverflow(let example):
+            "the score of example '\(example)' is not a finite number: its gradients or the queries' are too large; scale them down"
+        case .exampleUnknown(let id):
+            "no example has the id '\(id)'"
+        case .queriesMissing(let method):
+            "method '\(method)' needs a file of query gradients"
+        case .invalidRequest(let text):
+            text
+        case .cancelled:
+            "stopped on request; the store is unchanged"
+        }
+    }
+
+    private func product(_ dimensions: [Int]) -> String {
+        dimensions.map(String.init).joined(separator: "×")
+    }
+}

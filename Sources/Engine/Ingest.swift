@@ -1,0 +1,314 @@
+public import Checksum
+import Foundation
+import Interchange
+public import Schema
+import Store
+
+/// How to ingest.
+public struct IngestOptions: Sendable {
+    /// The encoding of a store that is created; must agree with an existing store. nil: the store's, or f32.
+    public var encoding: Encoding?
+    /// The rank to factor full gradients to; nil keeps them dense in a new store, and follows the store's layers otherwise.
+    public var rank: Int?
+    /// A JSONL file of user metadata for all batches; nil: the file of the same name beside each batch, if there is one.
+    public var metadataPath: String?
+    /// What to do with rows whose id the store, or an earlier row, has.
+    public var onDuplicate: DuplicatePolicy
+    /// Threads that read and factor.
+    public var workers: Int
+
+    public init(
+        encoding: Encoding? = nil, rank: Int? = nil, metadataPath: String? = nil,
+        onDuplicate: DuplicatePolicy = .error, workers: Int = availableProcessorCount()
+    ) {
+        self.encoding = encoding
+        self.rank = rank
+        self.metadataPath = metadataPath
+        self.onDuplicate = onDuplicate
+        self.workers = workers
+    }
+}
+
+/// What to do with a row whose id is taken.
+public enum DuplicatePolicy: String, Sendable, CaseIterable {
+    /// Refuse the whole ingest.
+    case error
+    /// Keep the row that is there.
+    case skip
+    /// The new row takes the place; the old one is deleted in the same commit.
+    case replace
+}
+
+/// What an ingest did.
+public struct IngestReport: Sendable {
+    /// One batch file.
+    public struct Batch: Sendable {
+        public let path: String
+        public let rowCount: Int
+        /// Rows left out because their id was taken.
+        public let skippedRowCount: Int
+        public let digest: Digest
+        /// Whether this very file was ingested before, so that nothing was added.
+        public let alreadyPresent: Bool
+    }
+
+    public let batches: [Batch]
+    public let schema: StoreSchema
+    /// Rows added.
+    public let rowCount: Int
+    /// Rows deleted because new ones took their ids.
+    public let replacedRowCount: Int
+    /// Bytes of the segment files added.
+    public let byteCount: Int
+    /// Live rows of the store afterwards.
+    public let totalRowCount: Int
+    /// Bytes of the input files of the rows added.
+    public let inputByteCount: Int
+    /// Share of Σ‖G‖² that the stored factors keep, for full gradients that were factored here; nil when none were.
+    public let keptEnergy: Double?
+    /// The same by layer, for layers factored here.
+    public let keptEnergyByLayer: [(layer: String, share: Double)]
+    /// The store's generation afterwards.
+    public let generation: UInt64
+    /// Whether the store was created by this ingest.
+    public let createdStore: Bool
+}
+
+/// Appends factor batches to a store, creating it from the first batch's layers if there is none.
+///
+/// Headers, layers and ids of all batches are checked before anything is written, and all rows become visible by one commit:
+/// after any error the store is as it was, and a store that would have been created is not there.
+/// Memory: two row blocks decoded (`Limits.blockBytes` each) and encoded, and the batches' ids.
+public func ingest(
+    _ batchPaths: [String], into storePath: String, options: IngestOptions = IngestOptions(),
+    control: OperationControl = OperationControl()
+) throws -> IngestReport {
+    guard let firstPath = batchPaths.first else { throw EngineError.invalidRequest("no batch files given") }
+    var batches = [try FactorBatch(path: firstPath, metadataPath: options.metadataPath)]
+    for path in batchPaths.dropFirst() {
+        batches.append(try FactorBatch(path: path, metadataPath: options.metadataPath))
+    }
+    guard try StoreWriter.isPathFree(storePath) else {
+        let writer = try StoreWriter.open(at: storePath)
+        defer { writer.abandon() }
+        let schema = try agreedSchema(of: writer, firstBatch: batches[0], options: options)
+        let operation = try IngestOperation(batches, schema: schema, writer: writer, options: options)
+        if writer.schema != schema { try writer.adopt(schema) }
+        return try operation.run(createdStore: false, control: control)
+    }
+
+    let schema = try deriveSchema(from: batches[0], rank: options.rank, encoding: options.encoding ?? .f32)
+    for batch in batches { _ = try BatchMatch(batch, schema: schema) }
+    let writer = try StoreWriter.create(at: storePath, schema: schema)
+    do {
+        return try IngestOperation(batches, schema: schema, writer: writer, options: options)
+            .run(createdStore: true, control: control)
+    } catch {
+        writer.abandon()
+        // Still under the writer's lock, so that nobody else can have put rows into it.
+        try? FileManager.default.removeItem(atPath: storePath)
+        throw error
+    }
+}
+
+/// The schema that an existing store has, or takes on if its layers were left to the first batch.
+private func agreedSchema(
+    of writer: StoreWriter, firstBatch: FactorBatch, options: IngestOptions
+) throws(EngineError) -> StoreSchema {
+    if let encoding = options.encoding, encoding != writer.schema.encoding {
+        throw .settingMismatch(setting: "--encoding", expected: writer.schema.encoding.name, found: encoding.name)
+    }
+    if writer.schema.layers.isEmpty {
+        return try deriveSchema(from: firstBatch, rank: options.rank, encoding: writer.schema.encoding)
+    }
+    if let rank = options.rank {
+        for layer in writer.schema.layers
+        where layer.rank != min(rank, layer.inputDimension, layer.outputDimension) {
+            throw .settingMismatch(
+                setting: "--rank",
+                expected: (layer.rank.map { "rank \($0)" } ?? "full matrices") + " at layer '\(layer.name)'",
+                found: "\(rank)")
+        }
+    }
+    return writer.schema
+}
+
+/// One ingest under the writer's lock.
+private struct IngestOperation {
+    let schema: StoreSchema
+    let writer: StoreWriter
+    let options: IngestOptions
+    let sources: [Source]
+
+    /// A batch with what has been decided about its rows.
+    struct Source {
+        let match: BatchMatch
+        let digest: Digest
+        let alreadyPresent: Bool
+        /// Rows to leave out; empty when all are taken.
+        var skippedRows: Set<Int> = []
+        var batch: FactorBatch { match.batch }
+    }
+
+    /// Checks layers and ids of every batch; reads each file once for its digest.
+    init(_ batches: [FactorBatch], schema: StoreSchema, writer: StoreWriter, options: IngestOptions) throws {
+        var sources: [Source] = []
+        var digests: Set<Digest> = []
+        for batch in batches {
+            let match = try BatchMatch(batch, schema: schema)
+            let digest = try batch.digest()
+            let present = writer.ingestRecord(ofFile: digest) != nil || !digests.insert(digest).inserted
+            sources.append(Source(match: match, digest: digest, alreadyPresent: present))
+        }
+        self.sources = try Self.decideDuplicates(sources, writer: writer, policy: options.onDuplicate)
+        self.schema = schema
+        self.writer = writer
+        self.options = options
+    }
+
+    /// Finds ids that the store or several batches have, and applies the policy to them.
+    private static func decideDuplicates(
+        _ sources: [Source], writer: StoreWriter, policy: DuplicatePolicy
+    ) throws -> [Source] {
+        var sources = sources
+        var places: [String: (source: Int, row: Int)] = [:]
+        for index in sources.indices where !sources[index].alreadyPresent {
+            guard let identifiers = sources[index].batch.identifiers else { continue }
+            let path = sources[index].batch.path
+            let stored = try writer.locate(identifiers)
+            if policy == .error, let row = stored.keys.min() {
+                throw EngineError.duplicateIdentifier(
+                    path: path, row: row, identifier: identifiers[row], where: "in the store")
+            }
+            if policy == .skip { sources[index].skippedRows.formUnion(stored.keys) }
+            guard sources.count > 1 else { continue }
+            for (row, identifier) in identifiers.enumerated() {
+                guard let earlier = places.updateValue((index, row), forKey: identifier) else { continue }
+                switch policy {
+                case .error:
+                    throw EngineError.duplicateIdentifier(
+                        path: path, row: row, identifier: identifier,
+                        where: "in \(sources[earlier.source].batch.path), row \(earlier.row)")
+                case .skip:
+                    sources[index].skippedRows.insert(row)
+                    places[identifier] = earlier
+                case .replace:
+                    // The last file wins.
+                    sources[earlier.source].skippedRows.insert(earlier.row)
+                }
+            }
+        }
+        return sources
+    }
+
+    func run(createdStore: Bool, control: OperationControl) throws -> IngestReport {
+        let totalRowCount = sources.reduce(0) { $0 + $1.batch.rowCount }
+        var energy = EnergyTally(layerCount: schema.layers.count)
+        var completedCount = 0
+        var readByteCount = 0
+        var inputByteCount = 0
+        for source in sources {
+            let batch = source.batch
+            guard !source.alreadyPresent else {
+                completedCount += batch.rowCount
+                continue
+            }
+            if options.onDuplicate == .replace, let identifiers = batch.identifiers {
+                _ = try writer.delete(
+                    identifiers: identifiers.indices.filter { !source.skippedRows.contains($0) }.map { identifiers[$0] })
+            }
+            let firstRowNumber = writer.nextRowNumber
+            for start in stride(from: 0, to: batch.rowCount, by: schema.rowsPerBlock) {
+                try control.cancellation.check()
+                let rows = start..<min(batch.rowCount, start + schema.rowsPerBlock)
+                try append(rows, of: source, energy: &energy)
+                completedCount += rows.count
+                control.report(
+                    ProgressUpdate(
+                        stage: "ingest", completedCount: completedCount, totalCount: totalRowCount,
+                        byteCount: readByteCount + batch.byteCount / batch.rowCount * rows.upperBound))
+            }
+            readByteCount += batch.byteCount
+            inputByteCount += batch.byteCount
+            writer.recordIngest(
+                ofFile: source.digest, path: batch.path, rowCount: batch.rowCount - source.skippedRows.count,
+                firstRowNumber: firstRowNumber, provenance: provenance(of: batch))
+        }
+        try control.cancellation.check()
+        let summary = try writer.commit()
+        return IngestReport(
+            batches: sources.map {
+                IngestReport.Batch(
+                    path: $0.batch.path, rowCount: $0.batch.rowCount, skippedRowCount: $0.skippedRows.count,
+                    digest: $0.digest, alreadyPresent: $0.alreadyPresent)
+            }, schema: schema, rowCount: summary.addedRowCount, replacedRowCount: summary.deletedRowCount,
+            byteCount: summary.segments.reduce(0) { $0 + $1.identity.fileLength }, totalRowCount: writer.rowCount,
+            inputByteCount: inputByteCount, keptEnergy: energy.keptShare,
+            keptEnergyByLayer: energy.keptShares.map { (schema.layers[$0.layer].name, $0.share) },
+            generation: summary.generation, createdStore: createdStore)
+    }
+
+    /// Reads, factors and appends some rows of a batch, all layers at once.
+    private func append(_ rows: Range<Int>, of source: Source, energy: inout EnergyTally) throws {
+        let tiles = try mapConcurrently(below: schema.layers.count, workers: options.workers) { layer in
+            try source.match.readTile(layer: layer, rows: rows)
+        }
+        energy.add(tiles)
+        var residualNorms: [[Float]]?
+        if source.match.factorsRows {
+            residualNorms = tiles.map { $0.residualNorms ?? Array(repeating: 0, count: rows.count) }
+        }
+        var block = RowBlock(
+            identifiers: source.batch.identifiers.map { Array($0[rows]) } ?? [], tiles: tiles.map(\.tile),
+            residualNorms: residualNorms, metadata: try source.batch.metadata(rows: rows))
+        guard source.batch.identifiers != nil else { return try writer.appendNumbering(block) }
+        if !source.skippedRows.isEmpty {
+            block = block.selecting(rows.filter { !source.skippedRows.contains($0) }.map { $0 - rows.lowerBound })
+        }
+        if block.rowCount > 0 { try writer.append(block) }
+    }
+
+    private func provenance(of batch: FactorBatch) -> String {
+        JSONText.object(
+            MetadataRecord(fields: batch.provenance.map { ($0.0, .string($0.1)) }))
+    }
+}
+
+/// Σ‖G‖² and what factoring lost of it, by layer.
+private struct EnergyTally {
+    private var given: [Double]
+    private var lost: [Double]
+
+    init(layerCount: Int) {
+        given = Array(repeating: 0, count: layerCount)
+        lost = given
+    }
+
+    mutating func add(_ tiles: [FactoredTile]) {
+        for (layer, tile) in tiles.enumerated() {
+            given[layer] += tile.energy
+            lost[layer] += tile.lostEnergy
+        }
+    }
+
+    /// Layers that were factored here, with the share of their energy that is kept.
+    var keptShares: [(layer: Int, share: Double)] {
+        given.indices.filter { given[$0] > 0 }.map { ($0, 1 - lost[$0] / given[$0]) }
+    }
+
+    /// The same over all of them; nil when nothing was factored.
+    var keptShare: Double? {
+        let total = given.reduce(0, +)
+        return total > 0 ? 1 - lost.reduce(0, +) / total : nil
+    }
+}
+
+extension RowBlock {
+    /// The given rows, in the given order.
+    func selecting(_ rows: [Int]) -> RowBlock {
+        RowBlock(
+            identifiers: rows.map { identifiers[$0] }, tiles: tiles.map { $0.selecting(rows) },
+            residualNorms: residualNorms.map { $0.map { norms in rows.map { norms[$0] } } },
+            metadata: metadata.isEmpty ? [] : rows.map { metadata[$0] })
+    }
+}

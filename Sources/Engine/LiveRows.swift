@@ -1,0 +1,130 @@
+import Schema
+import Store
+
+/// The live rows of a snapshot (or of a selection) as a sequence of blocks, in ingest order.
+///
+/// The position of a row in this sequence is its *ordinal*: the column of a score matrix.
+struct LiveRows: Sendable {
+    /// One row block of one segment.
+    struct Block: Sendable {
+        let segment: Int
+        let block: Int
+        /// The ordinal of the block's first live row.
+        let firstOrdinal: Int
+        /// Rows of the block that are live, ascending, relative to the block; nil when all are.
+        let selection: [Int]?
+        /// Live rows in the block.
+        let rowCount: Int
+    }
+
+    let snapshot: Snapshot
+    let blocks: [Block]
+    let rowCount: Int
+
+    /// Lists the blocks of every segment; opens each segment's footer.
+    init(_ snapshot: Snapshot) throws {
+        var blocks: [Block] = []
+        var ordinal = 0
+        for segment in snapshot.segments.indices {
+            let reader = try snapshot.segmentReader(segment)
+            for block in 0..<reader.blockCount {
+                let rows = reader.rows(ofBlock: block)
+                let selection = snapshot.liveMask(segment: segment, rows: rows).map { mask in
+                    mask.indices.filter { mask[$0] }
+                }
+                let count = selection?.count ?? rows.count
+                guard count > 0 else { continue }
+                blocks.append(
+                    Block(
+                        segment: segment, block: block, firstOrdinal: ordinal, selection: selection, rowCount: count))
+                ordinal += count
+            }
+        }
+        self.snapshot = snapshot
+        self.blocks = blocks
+        rowCount = ordinal
+    }
+
+    /// The decoded live rows of one layer of a block.
+    func readTile(block index: Int, layer: Int) throws -> LayerTile {
+        let block = blocks[index]
+        let tile = try snapshot.segmentReader(block.segment).readTile(block: block.block, layer: layer)
+        guard let selection = block.selection else { return tile }
+        return tile.selecting(selection)
+    }
+
+    /// The ids of a block's live rows.
+    func readIdentifiers(block index: Int) throws -> [String] {
+        let block = blocks[index]
+        let identifiers = try snapshot.segmentReader(block.segment).readIdentifiers(block: block.block)
+        guard let selection = block.selection else { return identifiers }
+        return selection.map { identifiers[$0] }
+    }
+
+    /// The user metadata of a block's live rows.
+    func readMetadata(block index: Int) throws -> [MetadataRecord?] {
+        let block = blocks[index]
+        let records = try snapshot.segmentReader(block.segment).readMetadata(block: block.block)
+        guard let selection = block.selection else { return records }
+        return selection.map { records[$0] }
+    }
+
+    /// The ids of all live rows, by ordinal.
+    func readAllIdentifiers() throws -> [String] {
+        var identifiers: [String] = []
+        identifiers.reserveCapacity(rowCount)
+        for block in blocks.indices { identifiers += try readIdentifiers(block: block) }
+        return identifiers
+    }
+
+    /// What the planner needs to know.
+    func statistics() throws -> ScanStatistics {
+        let schema = snapshot.schema
+        var layerByteCounts = Array(repeating: 0, count: schema.layers.count)
+        for segment in snapshot.segments.indices {
+            let reader = try snapshot.segmentReader(segment)
+            for (layer, count) in reader.storedLayerByteCounts.enumerated() { layerByteCounts[layer] += count }
+        }
+        return ScanStatistics(
+            schema: schema, rowCount: rowCount, largestBlockRowCount: blocks.map(\.rowCount).max() ?? 0,
+            layerByteCounts: layerByteCounts)
+    }
+
+    /// The index of the block that holds an ordinal. O(log blocks).
+    func blockIndex(ofOrdinal ordinal: Int) -> Int {
+        precondition(ordinal >= 0 && ordinal < rowCount)
+        var low = 0
+        var high = blocks.count
+        while high - low > 1 {
+            let middle = (low + high) / 2
+            if blocks[middle].firstOrdinal <= ordinal { low = middle } else { high = middle }
+        }
+        return low
+    }
+}
+
+extension LayerTile {
+    /// The given rows, in the given order.
+    func selecting(_ rows: [Int]) -> LayerTile {
+        func gather(_ values: [Float], length: Int, componentCount: Int) -> [Float] {
+            var result: [Float] = []
+            result.reserveCapacity(componentCount * rows.count * length)
+            for component in 0..<componentCount {
+                for row in rows {
+                    let start = (component * rowCount + row) * length
+                    result.append(contentsOf: values[start..<start + length])
+                }
+            }
+            return result
+        }
+        guard let rank = layer.rank else {
+            return LayerTile(
+                layer: layer, rowCount: rows.count,
+                dense: gather(dense, length: layer.gradientLength, componentCount: 1))
+        }
+        return LayerTile(
+            layer: layer, rowCount: rows.count,
+            left: gather(left, length: layer.inputDimension, componentCount: rank),
+            right: gather(right, length: layer.outputDimension, componentCount: rank))
+    }
+}

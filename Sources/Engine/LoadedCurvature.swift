@@ -1,0 +1,46 @@
+import Checksum
+import Curvature
+import Schema
+import Store
+
+/// The curvature that a query uses, read from the store and cut to the layers it needs.
+struct LoadedCurvature: Sendable {
+    let record: CurvatureRecord
+    /// Groups that hold a selected layer, in store order; all layers of a global group.
+    let groups: [CurvatureGroupData]
+
+    var isGlobal: Bool { record.description.scope == Scope.global.rawValue }
+    var scopeName: String { record.description.scope }
+    /// Rows that it was fitted on.
+    var rowCount: Int { record.description.fittedRowCount }
+
+    /// Loads the curvature named by a prefix of its id, or the active one.
+    init(
+        _ snapshot: Snapshot, identifier: String?, storePath: String, method: Method, layers: [Int]
+    ) throws {
+        let record: CurvatureRecord
+        if let identifier {
+            let matches = snapshot.curvatures.filter { $0.digest.description.hasPrefix(identifier) }
+            guard matches.count == 1, let match = matches.first else {
+                throw EngineError.curvatureUnknown(
+                    id: identifier, known: snapshot.curvatures.map { $0.digest.description })
+            }
+            record = match
+        } else {
+            guard let active = snapshot.curvatures.first(where: { $0.digest == snapshot.activeCurvature }) else {
+                throw EngineError.curvatureMissing(path: storePath, method: method.rawValue)
+            }
+            record = active
+        }
+        self.record = record
+        let wanted = Set(layers)
+        groups = try snapshot.readCurvature(record.digest).filter { !wanted.isDisjoint(with: $0.layers) }
+    }
+
+    /// A warning when the rows have changed since the fit; nil when they have not.
+    func staleness(of snapshot: Snapshot) -> String? {
+        guard record.description.fittedRowDigest != snapshot.rowDigest else { return nil }
+        return "the curvature was fitted on \(rowCount) rows, the store has \(snapshot.rowCount) now; "
+            + "'lorif fit' brings it up to date"
+    }
+}

@@ -1,0 +1,27 @@
+/// A way to score an example against a query; positive means that training on the example lowers the query's loss.
+public enum Method: String, Sendable, CaseIterable {
+    /// g_qᵀ (H + λI)⁻¹ g_i.
+    case influence
+    /// ⟨g_q, g_i⟩.
+    case dot
+    /// ⟨g_q, g_i⟩ / (‖g_q‖ ‖g_i‖), norms over the selected layers.
+    case cosine
+    /// g_iᵀ (H + λI)⁻¹ g_i: a property of the example, without a query.
+    case selfInfluence = "self-influence"
+    /// Influence divided by the square root of the example's self-influence (RelatIF).
+    case relatif
+
+    /// Whether the score needs (H + λI)⁻¹.
+    public var needsCurvature: Bool {
+        switch self {
+        case .influence, .selfInfluence, .relatif: true
+        case .dot, .cosine: false
+        }
+    }
+
+    /// Whether the score needs query gradients.
+    public var needsQueries: Bool { self != .selfInfluence }
+
+    /// Whether the score needs each example's self-influence.
+    var needsSelfInfluence: Bool { self == .selfInfluence || self == .relatif }
+}

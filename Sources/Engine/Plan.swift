@@ -1,0 +1,86 @@
+import Schema
+import Scoring
+
+/// How a query will be answered: what is read, in which form, how often, by how many threads. A plain value; see `Planner`.
+public struct Plan: Sendable, Hashable {
+    /// How the score is computed from rows and queries.
+    public enum Form: String, Sendable {
+        /// Queries as given against rows: dot and cosine.
+        case direct
+        /// (H + λI)⁻¹ folded into full-rank queries, so that only factors are read.
+        case folded
+        /// Only the rows' own coordinates: self-influence.
+        case coordinates
+    }
+
+    public let form: Form
+    /// Store positions of the layers read.
+    public let layers: [Int]
+    public let queryCount: Int
+    public let rowCount: Int
+    /// Queries scored in one scan of the rows, and how many scans that takes.
+    public let queriesPerScan: Int
+    public let scanCount: Int
+    public let workers: Int
+    /// Stored bytes of the pages that the scans read.
+    public let byteCount: Int
+    /// Floating-point operations of the scans.
+    public let flopCount: Int
+    /// Peak memory of prepared queries, score blocks and tiles.
+    public let memoryBytes: Int
+}
+
+/// What the planner knows about the rows.
+struct ScanStatistics: Sendable {
+    let schema: StoreSchema
+    let rowCount: Int
+    let largestBlockRowCount: Int
+    /// Stored bytes of each layer's pages, by store position.
+    let layerByteCounts: [Int]
+}
+
+/// Chooses the plan of a query; a pure function of its arguments.
+enum Planner {
+    static func plan(
+        method: Method, layers: [Int], queryCount: Int, queryRank: Int?, basisRanks: [Int: Int],
+        statistics: ScanStatistics, workers: Int, memoryBytes: Int
+    ) -> Plan {
+        let schema = statistics.schema
+        let form: Plan.Form = !method.needsQueries ? .coordinates : (method.needsCurvature ? .folded : .direct)
+        let gradientLength = layers.reduce(0) { $0 + schema.layers[$1].gradientLength }
+
+        // Per worker: one layer's decoded tile; shared: the prepared queries and one score block a worker.
+        let tileNumbers = layers.map { schema.layers[$0].storedNumberCount }.max() ?? 0
+        let tileBytes = 2 * 4 * tileNumbers * statistics.largestBlockRowCount * workers
+        let queryNumbers =
+            form == .direct
+            ? layers.reduce(0) { sum, layer in
+                let shape = schema.layers[layer]
+                return sum
+                    + (queryRank.map { $0 * (shape.inputDimension + shape.outputDimension) } ?? shape.gradientLength)
+            } : gradientLength
+        // Folding holds the queries twice more in Double for a moment.
+        let bytesPerQuery = (form == .folded ? 20 : 4) * queryNumbers + 4 * statistics.largestBlockRowCount * workers
+        let available = memoryBytes - tileBytes
+        let queriesPerScan = max(1, min(max(1, queryCount), available / max(1, bytesPerQuery)))
+        let scanCount = form == .coordinates ? 1 : (queryCount + queriesPerScan - 1) / queriesPerScan
+
+        var flopsPerRow = 0
+        for layer in layers {
+            let shape = schema.layers[layer]
+            if form != .coordinates {
+                flopsPerRow += LayerScorer.flopsPerRow(
+                    layer: shape, queryCount: queryCount, queryRank: form == .direct ? queryRank : nil)
+            }
+            if method.needsSelfInfluence {
+                flopsPerRow += 2 * (basisRanks[layer] ?? 0) * shape.gradientLength * scanCount
+            }
+        }
+        return Plan(
+            form: form, layers: layers, queryCount: queryCount, rowCount: statistics.rowCount,
+            queriesPerScan: queriesPerScan, scanCount: scanCount, workers: workers,
+            byteCount: layers.reduce(0) { $0 + statistics.layerByteCounts[$1] } * scanCount,
+            flopCount: flopsPerRow * statistics.rowCount,
+            memoryBytes: tileBytes + queriesPerScan * bytesPerQuery)
+    }
+}

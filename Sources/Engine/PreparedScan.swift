@@ -1,0 +1,82 @@
+import Schema
+import Scoring
+
+/// Everything that a scan needs besides the rows: for each scanned layer the queries in the form that is scored against
+/// them, and what turns inner products into the method's scores. Immutable, shared by all workers.
+struct PreparedScan: Sendable {
+    let method: Method
+    /// Queries of this scan; 1 for self-influence, whose one "query" is the example itself.
+    let queryCount: Int
+    /// Store positions of the layers read, ascending.
+    let layers: [Int]
+    /// By position in `layers`; empty for self-influence.
+    let scorers: [LayerScorer]
+    /// ‖g_q‖ over the selected layers, for cosine.
+    let queryNorms: [Double]
+    /// The damped curvature groups that self-influence sums over.
+    let groups: [DampedGroup]
+}
+
+extension PreparedScan {
+    /// The scores of one block, queryCount × rowCount.
+    ///
+    /// The arithmetic depends on the block alone, so that results are the same for any number of workers.
+    func scores(
+        rowCount: Int, readTile: (_ layer: Int) throws -> LayerTile, workspace: inout ScoringWorkspace
+    ) throws -> [Float] {
+        var scores = [Float](repeating: 0, count: queryCount * rowCount)
+        var squaredNorms = method == .cosine ? [Double](repeating: 0, count: rowCount) : []
+        var selfInfluences = method.needsSelfInfluence ? [Double](repeating: 0, count: rowCount) : []
+        // Tiles of the groups not yet complete; a per-layer group completes with its own layer.
+        var pendingTiles: [Int: LayerTile] = [:]
+
+        for (position, layer) in layers.enumerated() {
+            let tile = try readTile(layer)
+            if !scorers.isEmpty {
+                var block = scores.mutableSpan
+                scorers[position].accumulate(tile, into: &block, workspace: &workspace)
+            }
+            if method == .cosine {
+                for (row, value) in Scoring.squaredNorms(tile).enumerated() { squaredNorms[row] += value }
+            }
+            if method.needsSelfInfluence {
+                pendingTiles[layer] = tile
+                for group in groups where group.layers.last == layer {
+                    let tiles = group.layers.compactMap { pendingTiles.removeValue(forKey: $0) }
+                    for (row, value) in try group.selfInfluence(of: tiles).enumerated() {
+                        selfInfluences[row] += value
+                    }
+                }
+            }
+        }
+        finish(&scores, rowCount: rowCount, squaredNorms: squaredNorms, selfInfluences: selfInfluences)
+        return scores
+    }
+
+    private func finish(
+        _ scores: inout [Float], rowCount: Int, squaredNorms: [Double], selfInfluences: [Double]
+    ) {
+        switch method {
+        case .dot, .influence:
+            break
+        case .cosine:
+            for query in 0..<queryCount {
+                for row in 0..<rowCount {
+                    let norms = queryNorms[query] * squaredNorms[row].squareRoot()
+                    let index = query * rowCount + row
+                    scores[index] = norms > 0 ? Float(Double(scores[index]) / norms) : 0
+                }
+            }
+        case .selfInfluence:
+            for row in 0..<rowCount { scores[row] = Float(selfInfluences[row]) }
+        case .relatif:
+            for query in 0..<queryCount {
+                for row in 0..<rowCount {
+                    let index = query * rowCount + row
+                    let root = selfInfluences[row].squareRoot()
+                    scores[index] = root > 0 ? Float(Double(scores[index]) / root) : 0
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+public import Curvature
+
+/// What to ask of a store.
+public struct QueryRequest: Sendable {
+    public var method: Method
+    /// The file of query gradients; not needed for self-influence.
+    public var queriesPath: String?
+    /// A JSONL file of the queries' metadata; nil: the file beside the queries, if there is one.
+    public var queryMetadataPath: String?
+    /// nil: `defaultRelativeDamping`. Only for methods with curvature.
+    public var damping: Damping?
+    /// The curvature to use; nil: the active one.
+    public var curvature: String?
+    /// Glob patterns of the layers to score; empty: all.
+    public var layerPatterns: [String]
+    /// How many of the highest and lowest scores to return per query.
+    public var topCount: Int
+    public var bottomCount: Int
+    /// Where to write the full score matrix (.safetensors or .npy).
+    public var scoresPath: String?
+    public var workers: Int
+    /// Bytes that prepared queries and score blocks may take; more queries are scored in several scans.
+    public var memoryBytes: Int
+
+    /// λ = ρ · tr(H)/D with this ρ unless the caller says otherwise.
+    public static let defaultRelativeDamping = 1.0
+
+    public init(
+        method: Method = .influence, queriesPath: String? = nil, queryMetadataPath: String? = nil,
+        damping: Damping? = nil, curvature: String? = nil, layerPatterns: [String] = [], topCount: Int = 10,
+        bottomCount: Int = 0, scoresPath: String? = nil, workers: Int = availableProcessorCount(),
+        memoryBytes: Int = 2 << 30
+    ) {
+        self.method = method
+        self.queriesPath = queriesPath
+        self.queryMetadataPath = queryMetadataPath
+        self.damping = damping
+        self.curvature = curvature
+        self.layerPatterns = layerPatterns
+        self.topCount = topCount
+        self.bottomCount = bottomCount
+        self.scoresPath = scoresPath
+        self.workers = workers
+        self.memoryBytes = memoryBytes
+    }
+}

@@ -1,0 +1,29 @@
+import Files
+import Format
+public import Schema
+
+extension StoreWriter {
+    /// Whether there is nothing at a path, so that a store can be created there.
+    public static func isPathFree(_ path: String) throws(StoreError) -> Bool {
+        do {
+            return try fileStatus(StoreDirectory.trimmed(path)) == nil
+        } catch {
+            throw .file(error)
+        }
+    }
+
+    /// Gives its layers to a store that was created without; a commit of its own.
+    ///
+    /// The store must have no layers, and hence no rows. Throws `.schemaRefused`.
+    public func adopt(_ schema: StoreSchema) throws(StoreError) {
+        try checkAlive()
+        precondition(self.schema.layers.isEmpty && !hasPendingChanges, "the store has layers or pending rows")
+        do { try schema.validate() } catch { throw .schemaRefused(error) }
+        var next = contents
+        next.schema = schema
+        var changes = CatalogChanges()
+        changes.put(schema.encoded(), .schema)
+        try publish(changes, next)
+        rows = RowAccumulator(schema: schema)
+    }
+}

@@ -1,0 +1,141 @@
+import Checksum
+import Engine
+import Foundation
+import Interchange
+import Schema
+
+/// The answers for reading: per query its text, then helpful and harmful examples, then how they were computed.
+func answerTable(_ result: QueryResult, elapsedSeconds: Double, width: Int, scoresPath: String?) -> String {
+    var text = ""
+    for answer in result.answers {
+        if result.method.needsQueries {
+            text += "query \(answer.identifier)\n"
+            if let snippet = snippet(of: answer.metadata) {
+                text += "  " + truncated("“\(snippet)”", to: width - 2) + "\n"
+            }
+        }
+        if !answer.top.isEmpty {
+            text += result.method.needsQueries ? "  most helpful\n" : "highest self-influence\n"
+            text += exampleRows(answer.top, width: width)
+        }
+        if !answer.bottom.isEmpty {
+            text += result.method.needsQueries ? "  most harmful\n" : "lowest self-influence\n"
+            text += exampleRows(answer.bottom, width: width)
+        }
+        if !answer.top.isEmpty || !answer.bottom.isEmpty { text += "\n" }
+    }
+    text += footer(result, elapsedSeconds: elapsedSeconds) + "\n"
+    if let scoresPath {
+        text += "scores of \(grouped(result.plan.queryCount)) × \(grouped(result.rowCount)) pairs in \(scoresPath)\n"
+    }
+    return text
+}
+
+private func exampleRows(_ examples: [RankedExample], width: Int) -> String {
+    let cells = examples.map { example in
+        [
+            "\(example.rank)", scoreText(example.score), truncated(example.identifier, to: 40),
+            truncated(sourceText(example.metadata), to: 20),
+        ]
+    }
+    let lines = table(cells.map { [""] + $0 }, right: [1, 2]).split(separator: "\n", omittingEmptySubsequences: false)
+    let used = lines.map { $0.reduce(0) { count, _ in count + 1 } }.max() ?? 0
+    var text = ""
+    for (line, example) in zip(lines, examples) {
+        guard let snippet = snippet(of: example.metadata), width - used - 2 >= 16 else {
+            text += line + "\n"
+            continue
+        }
+        text += padded(String(line), to: used) + "  " + truncated(snippet, to: width - used - 2) + "\n"
+    }
+    return text
+}
+
+/// The field that names where an example comes from.
+private func sourceText(_ metadata: MetadataRecord?) -> String {
+    guard case .string(let source)? = metadata?["source"] else { return "" }
+    return singleLine(source)
+}
+
+/// The text to show for an example: its `text`, or the first string field that is not its source.
+private func snippet(of metadata: MetadataRecord?) -> String? {
+    guard let metadata else { return nil }
+    if case .string(let text)? = metadata["text"] { return singleLine(text) }
+    for field in metadata.fields where field.name != "source" {
+        if case .string(let text) = field.value { return singleLine(text) }
+    }
+    return nil
+}
+
+/// One line on method, damping, curvature, rows, bytes and time.
+private func footer(_ result: QueryResult, elapsedSeconds: Double) -> String {
+    var parts = [result.method.rawValue]
+    if let damping = result.damping {
+        let lambdas = damping.lambdas.sorted()
+        var text = damping.relative.map { "ρ = \(String(format: "%g", $0)), " } ?? ""
+        if let low = lambdas.first, let high = lambdas.last {
+            text += low == high ? String(format: "λ = %.4g", low) : String(format: "λ = %.4g … %.4g", low, high)
+        }
+        parts.append(text)
+    }
+    if let curvature = result.curvature, let scope = result.scope {
+        parts.append("\(scope) curvature \(curvature.description.prefix(12)) of \(grouped(result.curvatureRowCount ?? 0)) rows")
+    }
+    parts.append("\(grouped(result.rowCount)) rows × \(grouped(result.layerNames.count)) layers")
+    parts.append("\(byteText(result.plan.byteCount)) read")
+    parts.append(durationText(elapsedSeconds))
+    return parts.joined(separator: " · ")
+}
+
+/// One JSON object per result: query, direction, rank, id, score, metadata.
+func answerLines(_ result: QueryResult) throws -> String {
+    var text = ""
+    for (answer, direction, example) in results(result) {
+        text += "{\"query\":\(JSONText.quoted(answer.identifier)),\"direction\":\"\(direction)\",\"rank\":\(example.rank),"
+        text += "\"id\":\(JSONText.quoted(example.identifier)),\"score\":\(JSONText.number(example.score)),"
+        text += "\"metadata\":\(example.metadata.map { JSONText.object($0) } ?? "null")}\n"
+    }
+    return text
+}
+
+/// Comma-separated results with a header line; metadata fields follow as columns, in order of first appearance.
+func answerCSV(_ result: QueryResult) -> String {
+    var fieldNames: [String] = []
+    var known: Set<String> = []
+    for (_, _, example) in results(result) {
+        for field in example.metadata?.fields ?? [] where known.insert(field.name).inserted {
+            fieldNames.append(field.name)
+        }
+    }
+    var text = (["query", "direction", "rank", "id", "score"] + fieldNames.map { "metadata.\($0)" })
+        .map(csvField).joined(separator: ",") + "\n"
+    for (answer, direction, example) in results(result) {
+        var cells = [
+            answer.identifier, direction, String(example.rank), example.identifier, JSONText.number(example.score),
+        ]
+        for name in fieldNames { cells.append(plainText(example.metadata?[name])) }
+        text += cells.map(csvField).joined(separator: ",") + "\n"
+    }
+    return text
+}
+
+private func results(_ result: QueryResult) -> [(answer: QueryAnswer, direction: String, example: RankedExample)] {
+    result.answers.flatMap { answer in
+        answer.top.map { (answer, "top", $0) } + answer.bottom.map { (answer, "bottom", $0) }
+    }
+}
+
+private func plainText(_ value: MetadataValue?) -> String {
+    switch value {
+    case nil, .null: ""
+    case .boolean(let value): value ? "true" : "false"
+    case .integer(let value): String(value)
+    case .number(let value): "\(value)"
+    case .string(let value), .json(let value): value
+    }
+}
+
+private func csvField(_ text: String) -> String {
+    guard text.contains(where: { $0 == "," || $0 == "\"" || $0.isNewline }) else { return text }
+    return "\"" + text.replacingOccurrences(of: "\"", with: "\"\"") + "\""
+}

@@ -1,0 +1,102 @@
+import ArgumentParser
+import Checksum
+import Engine
+import Schema
+
+/// `lorif ingest`: append factor batches.
+struct Ingest: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Append factor batch files to a store, creating it if there is none.",
+        discussion: """
+            All files become visible together, or none does. A file that was ingested before is recognised by its digest \
+            and adds nothing. User metadata (text, source, …) is read from FILE.jsonl beside FILE.safetensors, or from --metadata.
+
+              lorif ingest store train-0.safetensors train-1.safetensors --encoding int8
+            """)
+
+    @Argument(help: "The store.")
+    var store: String
+    @Argument(help: ArgumentHelp("Factor batch files (Formats/factor-batch.md).", valueName: "batch"))
+    var batches: [String]
+    @Option(help: "How numbers are stored in a new store: \(encodingNames); f32 unless said.")
+    var encoding: Encoding?
+    @Option(help: "Factor full gradients to this rank; without it a new store keeps them full.")
+    var rank: Int?
+    @Option(help: ArgumentHelp("JSONL file of user metadata, one object with \"id\" per line.", valueName: "file"))
+    var metadata: String?
+    @Option(help: "What to do with rows whose id is taken: error, skip or replace.")
+    var onDuplicate: DuplicatePolicy = .error
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func validate() throws {
+        if let rank, !(1...Limits.rank).contains(rank) {
+            throw ValidationError("--rank must be from 1 to \(Limits.rank), not \(rank)")
+        }
+    }
+
+    func run() throws {
+        let started = ContinuousClock.now
+        let report = try withProgress { control in
+            try Engine.ingest(
+                batches, into: store,
+                options: IngestOptions(encoding: encoding, rank: rank, metadataPath: metadata, onDuplicate: onDuplicate), control: control)
+        }
+        let elapsed = seconds(ContinuousClock.now - started)
+        let bytesPerExample = report.rowCount > 0 ? Double(report.byteCount) / Double(report.rowCount) : 0
+        if json {
+            try printJSON(
+                Report(
+                    store: store, rows: report.rowCount, bytes: report.byteCount, bytesPerExample: bytesPerExample,
+                    fullMatrixF16BytesPerExample: 2 * report.schema.gradientLength, totalRows: report.totalRowCount,
+                    replacedRows: report.replacedRowCount, keptEnergy: report.keptEnergy,
+                    keptEnergyByLayer: report.keptEnergy.map { _ in
+                        Dictionary(uniqueKeysWithValues: report.keptEnergyByLayer.map { ($0.layer, $0.share) })
+                    }, generation: report.generation, createdStore: report.createdStore, seconds: elapsed,
+                    batches: report.batches.map {
+                        Report.Batch(
+                            path: $0.path, rows: $0.rowCount, skippedRows: $0.skippedRowCount, digest: $0.digest.description,
+                            alreadyPresent: $0.alreadyPresent)
+                    }))
+            return
+        }
+        for batch in report.batches where batch.alreadyPresent {
+            standardOutput("\(batch.path): already ingested, nothing added\n")
+        }
+        let skippedCount = report.batches.reduce(0) { $0 + $1.skippedRowCount }
+        if skippedCount > 0 { standardOutput("\(grouped(skippedCount)) rows left out: their ids are taken\n") }
+        if report.replacedRowCount > 0 { standardOutput("\(grouped(report.replacedRowCount)) rows replaced\n") }
+        let full = Double(2 * report.schema.gradientLength)
+        var text = "\(grouped(report.rowCount)) rows added in \(durationText(elapsed)), \(grouped(report.totalRowCount)) in all"
+        if report.rowCount > 0 {
+            text += "; \(byteText(report.byteCount)), \(grouped(Int(bytesPerExample.rounded()))) bytes/example"
+            text += " (full matrices in f16: \(grouped(Int(full))), \(String(oneDecimal: full / bytesPerExample)) times as many)"
+        }
+        standardOutput(text + "\n")
+        if let kept = report.keptEnergy {
+            let lowest = report.keptEnergyByLayer.min { $0.share < $1.share }
+            standardOutput(
+                "energy kept by the factors: \(percentText(kept))"
+                    + (lowest.map { "; least at \($0.layer): \(percentText($0.share))" } ?? "") + "\n")
+        }
+    }
+
+    private struct Report: Encodable {
+        struct Batch: Encodable {
+            let path: String
+            let rows, skippedRows: Int
+            let digest: String
+            let alreadyPresent: Bool
+        }
+        let store: String
+        let rows, bytes: Int
+        let bytesPerExample: Double
+        let fullMatrixF16BytesPerExample, totalRows, replacedRows: Int
+        let keptEnergy: Double?
+        let keptEnergyByLayer: [String: Double]?
+        let generation: UInt64
+        let createdStore: Bool
+        let seconds: Double
+        let batches: [Batch]
+    }
+}

@@ -1,0 +1,267 @@
+import ArgumentParser
+import Checksum
+import Engine
+import Format
+import Interchange
+import Schema
+import Store
+
+/// `lorif inspect`: what is in a store.
+struct Inspect: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Show what a store holds.",
+        discussion: """
+            Without options a summary. --segments, --layers and --curvature show those parts; --example shows one row: where it \
+            is, its metadata, and the norm of its gradient in every layer.
+
+              lorif inspect store --layers
+              lorif inspect store --example train-000017 --json
+            """)
+
+    @Argument(help: "The store.")
+    var store: String
+    @Flag(help: "Show every segment file and what its columns take.")
+    var segments = false
+    @Flag(help: "Show every layer.")
+    var layers = false
+    @Flag(help: "Show every fitted curvature.")
+    var curvature = false
+    @Option(help: ArgumentHelp("Show one example.", valueName: "id"))
+    var example: String?
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func validate() throws {
+        guard [segments, layers, curvature, example != nil].filter({ $0 }).count <= 1 else {
+            throw ValidationError("give one of --segments, --layers, --curvature and --example")
+        }
+    }
+
+    func run() throws {
+        let snapshot = try Snapshot.open(at: store)
+        if segments {
+            try showSegments(snapshot)
+        } else if layers {
+            try showLayers(snapshot)
+        } else if curvature {
+            try showCurvature(snapshot)
+        } else if let example {
+            try showExample(example, snapshot)
+        } else {
+            try showSummary(snapshot)
+        }
+    }
+
+    // MARK: - Summary
+
+    private struct Summary: Encodable {
+        let store, identity: String
+        let generation: UInt64
+        let rows, deletedRows, segments, layers: Int
+        let encoding: String
+        let bytes: Int
+        let bytesPerExample: Double?
+        let fullMatrixF16BytesPerExample: Int
+        let activeCurvature: String?
+        let curvatures, ingestedFiles: Int
+    }
+
+    private func showSummary(_ snapshot: Snapshot) throws {
+        let byteCount = snapshot.segments.reduce(0) { $0 + $1.identity.fileLength }
+        let summary = Summary(
+            store: store, identity: snapshot.identity.description, generation: snapshot.generation,
+            rows: snapshot.rowCount, deletedRows: snapshot.deletedRowCount, segments: snapshot.segments.count,
+            layers: snapshot.schema.layers.count, encoding: snapshot.schema.encoding.name, bytes: byteCount,
+            bytesPerExample: snapshot.rowCount > 0 ? Double(byteCount) / Double(snapshot.rowCount) : nil,
+            fullMatrixF16BytesPerExample: 2 * snapshot.schema.gradientLength,
+            activeCurvature: snapshot.activeCurvature?.description, curvatures: snapshot.curvatures.count,
+            ingestedFiles: snapshot.ingests.count)
+        if json { return try printJSON(summary) }
+        var rows = [
+            ["store", "\(summary.store) (\(summary.identity))"],
+            ["generation", "\(summary.generation)"],
+            ["rows", grouped(summary.rows) + (summary.deletedRows > 0 ? ", \(grouped(summary.deletedRows)) deleted" : "")],
+            ["layers", "\(grouped(summary.layers)), \(summary.encoding)"],
+            ["segments", "\(grouped(summary.segments)), \(byteText(summary.bytes))"],
+        ]
+        if let bytesPerExample = summary.bytesPerExample {
+            rows.append([
+                "bytes/example",
+                "\(grouped(Int(bytesPerExample.rounded()))) (full matrices in f16: \(grouped(summary.fullMatrixF16BytesPerExample)))",
+            ])
+        }
+        rows.append(["ingested files", grouped(summary.ingestedFiles)])
+        rows.append(["curvature", summary.activeCurvature.map { "\($0.prefix(12)) of \(summary.curvatures)" } ?? "none"])
+        standardOutput(table(rows))
+    }
+
+    // MARK: - Segments
+
+    private struct SegmentReport: Encodable {
+        struct Column: Encodable {
+            let kind, field: String
+            let pages, rawBytes, storedBytes: Int
+        }
+        let file: String
+        let rows, liveRows: Int
+        let generation: UInt64
+        let bytes: Int
+        let digest: String
+        let columns: [Column]
+    }
+
+    private func showSegments(_ snapshot: Snapshot) throws {
+        var reports: [SegmentReport] = []
+        for (index, segment) in snapshot.segments.enumerated() {
+            let reader = try snapshot.segmentReader(index)
+            reports.append(
+                SegmentReport(
+                    file: segment.fileName, rows: segment.rowCount, liveRows: snapshot.liveRowCount(segment: index),
+                    generation: segment.addedGeneration, bytes: segment.identity.fileLength,
+                    digest: segment.identity.footerDigest.description,
+                    columns: reader.columnSummaries.map {
+                        SegmentReport.Column(
+                            kind: "\($0.kind)", field: $0.fieldName, pages: $0.pageCount, rawBytes: $0.rawByteCount,
+                            storedBytes: $0.storedByteCount)
+                    }))
+        }
+        if json { return try printJSON(reports) }
+        for report in reports {
+            standardOutput(
+                "\(report.file)  \(grouped(report.rows)) rows, \(grouped(report.liveRows)) live  \(byteText(report.bytes))  "
+                    + "generation \(report.generation)\n")
+            var rows = [["", "column", "pages", "stored", "bytes/row", "of raw"]]
+            for column in report.columns {
+                rows.append([
+                    "", column.field.isEmpty ? column.kind : "\(column.kind) \(column.field)", grouped(column.pages),
+                    byteText(column.storedBytes),
+                    String(oneDecimal: Double(column.storedBytes) / Double(report.rows)),
+                    percentText(Double(column.storedBytes) / Double(max(1, column.rawBytes))),
+                ])
+            }
+            standardOutput(table(rows, right: [2, 3, 4, 5]))
+        }
+        if reports.isEmpty { standardOutput("no segments\n") }
+    }
+
+    // MARK: - Layers
+
+    private func showLayers(_ snapshot: Snapshot) throws {
+        let layers = snapshot.schema.layers
+        if json { return try printJSON(layers.map(LayerReport.init)) }
+        var rows = [["layer", "d1", "d2", "form", "numbers/example"]]
+        for layer in layers {
+            rows.append([
+                layer.name, "\(layer.inputDimension)", "\(layer.outputDimension)",
+                layer.rank.map { "rank \($0)" } ?? "full", grouped(layer.storedNumberCount),
+            ])
+        }
+        standardOutput(table(rows, right: [1, 2, 4]))
+    }
+
+    // MARK: - Curvature
+
+    private struct CurvatureReport: Encodable {
+        struct Group: Encodable {
+            let layers: [String]
+            let gradientLength, rank: Int
+            let trace, capturedEnergy: Double
+            let largestEigenvalue, smallestEigenvalue: Double?
+            let algorithm: String
+            let passes: Int
+            let orthogonalityError, residual: Double
+        }
+        let curvature: String
+        let active: Bool
+        let scope, algorithm: String
+        let rank, rows: Int
+        let generation: UInt64
+        let capturedEnergy: Double
+        let bytes: Int
+        let stale: Bool
+        let groups: [Group]
+    }
+
+    private func showCurvature(_ snapshot: Snapshot) throws {
+        let rowDigest = snapshot.rowDigest
+        let reports = try snapshot.curvatures.map { record in
+            CurvatureReport(
+                curvature: record.digest.description, active: record.digest == snapshot.activeCurvature,
+                scope: record.description.scope, algorithm: record.description.algorithm,
+                rank: record.description.rank, rows: record.description.fittedRowCount,
+                generation: record.description.fittedGeneration, capturedEnergy: record.description.capturedEnergy,
+                bytes: record.identity.fileLength, stale: record.description.fittedRowDigest != rowDigest,
+                groups: try snapshot.readCurvature(record.digest).map { group in
+                    CurvatureReport.Group(
+                        layers: group.layers.map { snapshot.schema.layers[$0].name },
+                        gradientLength: group.gradientLength, rank: group.eigenvalues.count, trace: group.trace,
+                        capturedEnergy: group.trace > 0 ? min(1, group.eigenvalues.reduce(0, +) / group.trace) : 1,
+                        largestEigenvalue: group.eigenvalues.first, smallestEigenvalue: group.eigenvalues.last,
+                        algorithm: group.details.algorithm, passes: group.details.passCount,
+                        orthogonalityError: group.details.orthogonalityError, residual: group.details.residual)
+                })
+        }
+        if json { return try printJSON(reports) }
+        for report in reports {
+            standardOutput(
+                "\(report.curvature)\(report.active ? "  active" : "")  \(report.scope)  fitted on \(grouped(report.rows)) rows "
+                    + "at generation \(report.generation)\(report.stale ? ", which have changed since" : "")  "
+                    + "\(byteText(report.bytes))\n")
+            var rows = [["", "layer", "D", "rank", "energy", "tr(H)", "largest s²", "smallest s²", "algorithm"]]
+            for group in report.groups {
+                rows.append([
+                    "", group.layers.count == 1 ? group.layers[0] : "all \(group.layers.count) layers",
+                    grouped(group.gradientLength), grouped(group.rank), percentText(group.capturedEnergy),
+                    magnitudeText(group.trace), group.largestEigenvalue.map(magnitudeText) ?? "–",
+                    group.smallestEigenvalue.map(magnitudeText) ?? "–", group.algorithm,
+                ])
+            }
+            standardOutput(table(rows, right: [2, 3, 4, 5, 6, 7]))
+        }
+        if reports.isEmpty { standardOutput("no curvature; run 'lorif fit \(store)'\n") }
+    }
+
+    // MARK: - One example
+
+    private struct ExampleReport: Encodable {
+        struct Layer: Encodable {
+            let layer: String
+            /// Upper bounds, as stored: of the gradient's norm, and of what was lost of it.
+            let norm, residualNorm: Float
+        }
+        let id, segment: String
+        let row: Int
+        let metadata: [String: String]?
+        let layers: [Layer]
+    }
+
+    private func showExample(_ identifier: String, _ snapshot: Snapshot) throws {
+        guard let location = try snapshot.locate(identifier: identifier) else {
+            throw EngineError.exampleUnknown(id: identifier)
+        }
+        let found = try snapshot.segmentReader(location.segment).readRow(location.row)
+        let report = ExampleReport(
+            id: identifier, segment: snapshot.segments[location.segment].fileName, row: location.row,
+            metadata: found.metadata.map { record in
+                Dictionary(uniqueKeysWithValues: record.fields.map { ($0.name, metadataText($0.value)) })
+            },
+            layers: snapshot.schema.layers.enumerated().map { index, layer in
+                ExampleReport.Layer(
+                    layer: layer.name, norm: found.norms[index], residualNorm: found.residualNorms[index])
+            })
+        if json { return try printJSON(report) }
+        var rows = [["id", report.id], ["place", "row \(report.row) of \(report.segment)"]]
+        for field in found.metadata?.fields ?? [] {
+            rows.append([field.name, truncated(singleLine(metadataText(field.value)), to: 200)])
+        }
+        standardOutput(table(rows))
+        standardOutput(
+            table(
+                [["layer", "norm", "lost"]]
+                    + report.layers.map { [$0.layer, scoreText($0.norm), scoreText($0.residualNorm)] }, right: [1, 2]))
+    }
+
+    private func metadataText(_ value: MetadataValue) -> String {
+        if case .string(let text) = value { text } else { JSONText.value(value) }
+    }
+}

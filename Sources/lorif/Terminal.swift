@@ -1,0 +1,131 @@
+import Engine
+import Foundation
+import Glibc
+import Synchronization
+
+/// Writes text to standard output; a closed pipe ends the program quietly, as it does for other filters.
+func standardOutput(_ text: String) {
+    write(text, to: STDOUT_FILENO)
+}
+
+/// Writes text to standard error.
+func standardError(_ text: String) {
+    write(text, to: STDERR_FILENO)
+}
+
+private func write(_ text: String, to descriptor: Int32) {
+    var text = text
+    text.withUTF8 { bytes in
+        var rest = UnsafeRawBufferPointer(bytes)
+        while !rest.isEmpty {
+            let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
+            if count < 0 {
+                if errno == EINTR { continue }
+                // Nobody can be told that standard error is gone; a result that could not be written must not look like success.
+                if descriptor == STDOUT_FILENO { _exit(ExitStatus.environment.rawValue) }
+                return
+            }
+            rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(count))
+        }
+    }
+}
+
+/// What is known of the terminal.
+enum Terminal {
+    /// Whether a descriptor is a terminal.
+    static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
+
+    /// Columns of the terminal on standard output, `COLUMNS`, or 100.
+    static var width: Int {
+        var size = winsize()
+        if ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 { return Int(size.ws_col) }
+        if let columns = ProcessInfo.processInfo.environment["COLUMNS"].flatMap(Int.init), columns > 0 {
+            return columns
+        }
+        return 100
+    }
+}
+
+/// A progress line on standard error, for what lasts longer than two seconds; silent when that is not a terminal.
+final class ProgressLine: Sendable {
+    private struct State {
+        var started = ContinuousClock.now
+        var stage = ""
+        var lastPrinted: ContinuousClock.Instant?
+        var isShown = false
+    }
+
+    private let state = Mutex(State())
+    private let isEnabled: Bool
+
+    init(isEnabled: Bool = Terminal.isTerminal(STDERR_FILENO)) {
+        self.isEnabled = isEnabled
+    }
+
+    /// Shows an update, at most ten times a second.
+    func show(_ update: ProgressUpdate) {
+        guard isEnabled else { return }
+        state.withLock { state in
+            let now = ContinuousClock.now
+            if state.stage != update.stage {
+                state.stage = update.stage
+                state.started = now
+            }
+            let elapsed = seconds(now - state.started)
+            guard elapsed > 2 else { return }
+            if let last = state.lastPrinted, now - last < .milliseconds(100) { return }
+            state.lastPrinted = now
+            state.isShown = true
+            standardError("\r\u{1B}[K" + line(update, elapsed: elapsed))
+        }
+    }
+
+    /// Removes the line.
+    func clear() {
+        state.withLock { state in
+            if state.isShown { standardError("\r\u{1B}[K") }
+            state.isShown = false
+        }
+    }
+
+    private func line(_ update: ProgressUpdate, elapsed: Double) -> String {
+        var parts = [update.stage]
+        if let total = update.totalCount, total > 0 {
+            if update.unit == .rows {
+                parts.append("\(grouped(update.completedCount)) of \(grouped(total)) rows")
+            }
+            parts.append("\(100 * update.completedCount / total) %")
+        } else {
+            parts.append(grouped(update.completedCount))
+        }
+        if update.byteCount > 0 { parts.append(byteText(Int(Double(update.byteCount) / elapsed)) + "/s") }
+        if let total = update.totalCount, update.completedCount > 0 {
+            let left = elapsed * Double(total - update.completedCount) / Double(update.completedCount)
+            parts.append("\(durationText(left)) left")
+        }
+        return parts.joined(separator: "  ")
+    }
+}
+
+/// Turns Ctrl-C into a polite request; a second Ctrl-C ends the process at once.
+enum Interruption {
+    static let cancellation = Cancellation()
+
+    static func install() {
+        signal(SIGPIPE, SIG_DFL)
+        for number in [SIGINT, SIGTERM] {
+            signal(number) { number in
+                if Interruption.cancellation.isCancelled { _exit(130) }
+                Interruption.cancellation.cancel()
+                signal(number, SIG_DFL)
+            }
+        }
+    }
+}
+
+/// Runs a long operation with a progress line and Ctrl-C.
+func withProgress<T>(_ operation: (OperationControl) throws -> T) rethrows -> T {
+    let line = ProgressLine()
+    defer { line.clear() }
+    return try operation(OperationControl(cancellation: Interruption.cancellation) { line.show($0) })
+}
