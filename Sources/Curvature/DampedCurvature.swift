@@ -47,7 +47,8 @@ public struct DampedCurvature: Sendable {
         let results = parallelMap(count: pieces.count, workers: workers) { index in
             let piece = pieces[index]
             let block = columns(piece.columns, of: gradients[piece.layer], rowCount: rowCount, length: piece.length)
-            return preconditioned(block, coordinates: projections[piece.group], rowCount: rowCount, piece: piece,
+            return preconditioned(
+                block, coordinates: projections[piece.group], rowCount: rowCount, piece: piece,
                 forFittedRows: forFittedRows)
         }
         var output = gradients.map { [Float](repeating: 0, count: $0.count) }
@@ -103,7 +104,8 @@ public struct DampedCurvature: Sendable {
                         energy += square
                         inside += square / (group.eigenvalues[k] + lambda)
                     }
-                    let outside = rank == group.gradientLength ? 0 : max(0, sums[index][rows.count * rank + row] - energy)
+                    let outside =
+                        rank == group.gradientLength ? 0 : max(0, sums[index][rows.count * rank + row] - energy)
                     total[rows.lowerBound + row] += outside / lambda + inside
                 }
             }

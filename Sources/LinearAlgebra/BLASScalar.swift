@@ -13,20 +13,25 @@ public protocol BLASScalar: BinaryFloatingPoint, Sendable {
         _ transpose: Bool, _ n: Int, _ k: Int, _ alpha: Self, _ a: UnsafePointer<Self>?, _ strideA: Int, _ beta: Self,
         _ c: UnsafeMutablePointer<Self>?, _ strideC: Int)
     static func _syevd(
-        _ n: Int, _ a: UnsafeMutablePointer<Self>?, _ w: UnsafeMutablePointer<Self>?) -> Int
+        _ n: Int, _ a: UnsafeMutablePointer<Self>?, _ w: UnsafeMutablePointer<Self>?
+    ) -> Int
     static func _syevr(
         _ n: Int, _ top: Int, _ a: UnsafeMutablePointer<Self>?, _ found: inout Int, _ w: UnsafeMutablePointer<Self>?,
-        _ z: UnsafeMutablePointer<Self>?) -> Int
+        _ z: UnsafeMutablePointer<Self>?
+    ) -> Int
     static func _geqrf(
-        _ m: Int, _ n: Int, _ a: UnsafeMutablePointer<Self>?, _ tau: UnsafeMutablePointer<Self>?) -> Int
+        _ m: Int, _ n: Int, _ a: UnsafeMutablePointer<Self>?, _ tau: UnsafeMutablePointer<Self>?
+    ) -> Int
     static func _orgqr(
-        _ m: Int, _ n: Int, _ a: UnsafeMutablePointer<Self>?, _ tau: UnsafeMutablePointer<Self>?) -> Int
+        _ m: Int, _ n: Int, _ a: UnsafeMutablePointer<Self>?, _ tau: UnsafeMutablePointer<Self>?
+    ) -> Int
     static func _potrf(_ n: Int, _ a: UnsafeMutablePointer<Self>?) -> Int
     static func _trsm(
         _ n: Int, _ columns: Int, _ l: UnsafePointer<Self>?, _ b: UnsafeMutablePointer<Self>?, _ strideB: Int)
     static func _gesdd(
         _ m: Int, _ n: Int, _ a: UnsafeMutablePointer<Self>?, _ s: UnsafeMutablePointer<Self>?,
-        _ u: UnsafeMutablePointer<Self>?, _ vt: UnsafeMutablePointer<Self>?) -> Int
+        _ u: UnsafeMutablePointer<Self>?, _ vt: UnsafeMutablePointer<Self>?
+    ) -> Int
 }
 
 /// OpenBLAS's thread count is process-wide state: it is set to one before the first call, whoever makes it.
