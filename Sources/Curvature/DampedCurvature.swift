@@ -6,7 +6,9 @@ public import Schema
 /// Per group, with eigenpairs (s²_k, v_k) of H, the Woodbury identity gives
 /// (H + λI)⁻¹ = (1/λ) (I − Σ_k s²_k/(s²_k + λ) v_k v_kᵀ); directions outside the basis get 1/λ.
 public struct DampedCurvature: Sendable {
+    /// The eigenpairs of H.
     public let curvature: FittedCurvature
+    /// The damping that λ was made from.
     public let damping: Damping
     /// λ of each group; 0 for a group that takes no part (see ``Damping``).
     public let lambdas: [Double]

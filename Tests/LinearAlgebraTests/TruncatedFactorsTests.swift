@@ -126,9 +126,12 @@ import Testing
         let right = testNumbers(2 * 4 * 5, seed: 2).map { Float($0) }
         let tile = LayerTile(layer: layer, rowCount: 4, left: left, right: right)
         func entry(_ row: Int, _ position: Int) -> Double {
-            (0..<2).reduce(0.0) {
-                $0 + Double(left[($1 * 4 + row) * 3 + position / 5]) * Double(right[($1 * 4 + row) * 5 + position % 5])
+            var sum = 0.0
+            for component in 0..<2 {
+                let start = component * 4 + row
+                sum += Double(left[start * 3 + position / 5]) * Double(right[start * 5 + position % 5])
             }
+            return sum
         }
         for first in 0..<15 {
             for last in first...15 {
