@@ -3,7 +3,7 @@
     pip install ml_dtypes numpy safetensors
     python make_golden.py [REAL_BATCH.safetensors]
 
-REAL_BATCH: a factor batch with rank 4; its first three rows become real_c4.safetensors (only the numbers and the names).
+REAL_BATCH: a factor batch with rank 4; its first three rows become real_c4.safetensors (only numbers and names).
 """
 
 import json
@@ -24,7 +24,7 @@ def pattern(shape, seed):
     return ((((7 * k + seed) % 23) - 11) / 8.0).astype(np.float32).reshape(shape)
 
 
-ids = ["a", "naïve \"quoted\" \\ id", "日本", "tab\tid", "😀"]
+ids = ["a", 'naïve "quoted" \\ id', "日本", "tab\tid", "😀"]
 tensors = {
     "blocks.10.fc/left": pattern((5, 3, 2), 1),
     "blocks.10.fc/right": pattern((5, 4, 2), 2),
@@ -54,7 +54,7 @@ np.save(here / "golden_scores.npy", pattern((3, 5), 8))
 save_file(
     {"scores": pattern((3, 5), 8)},
     here / "golden_scores.safetensors",
-    {"query_ids": json.dumps(["q0", "q1", "q\"2"]), "method": "dot"},
+    {"query_ids": json.dumps(["q0", "q1", 'q"2']), "method": "dot"},
 )
 
 if len(sys.argv) > 1:
