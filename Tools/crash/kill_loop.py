@@ -33,6 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--short", action="store_true", help=f"{SHORT_ITERATIONS} iterations, for every change")
     parser.add_argument("--seed", type=int, default=None, help="default: from the clock, and printed")
     parser.add_argument("--operations", default="", metavar="LIST", help=f"of {','.join(GENERATORS)} (default all)")
+    parser.add_argument("--kills", type=float, default=0.85, metavar="SHARE", help="of the operations (default 0.85)")
     parser.add_argument("--directory", type=Path, default=None, help="where to work; a real disk tests more than tmpfs")
     parser.add_argument("--keep", action="store_true", help="leave everything behind, with each store as it was before")
     parser.add_argument("--max-violations", type=int, default=20, help="stop after that many (default 20)")
@@ -73,11 +74,14 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="lorif-kill-", dir=options.directory))
     iterations = SHORT_ITERATIONS if options.short else options.iterations
     repeat = f"python Tools/crash/kill_loop.py --lorif {options.lorif} --seed {seed} --iterations {iterations}"
+    repeat += f" --kills {options.kills}"
     if options.operations:
         repeat += f" --operations {options.operations}"
     print(f"repeat: {repeat} --keep", file=sys.stderr)
     operations = available_operations(program, wanted)
-    session = Session(Settings(program, seed, iterations, operations, folder, options.keep, options.max_violations))
+    session = Session(
+        Settings(program, seed, iterations, operations, folder, options.kills, options.keep, options.max_violations)
+    )
     began = time.monotonic()
     try:
         session.run()

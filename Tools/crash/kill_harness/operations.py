@@ -367,6 +367,9 @@ def attach(bench: Workbench, state: State) -> Operation | None:
         after = before
         for path, rows in chosen:
             if str(path) not in after.taken:
+                # An ingest may have used the id of a row that was packed before.
+                if set(bench.identifiers_of(rows)) & set(bench.identifiers_of(after.rows)):
+                    return []
                 after = after.with_rows(rows, (str(path),))
         return [after]
 

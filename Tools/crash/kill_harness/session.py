@@ -16,8 +16,7 @@ from kill_harness.observation import ObservationError, Observer
 from kill_harness.operations import GENERATORS, LARGE_ROW_COUNT, Operation, Workbench, create, ingest
 from kill_harness.program import Program, Run
 
-# Shares of the operations: killed at all; then the next start killed as well, and so on.
-KILL_SHARE = 0.85
+# Share of the kills after which the next start is killed as well, and so on.
 NESTED_SHARE = 0.4
 NESTED_DEPTH = 3
 # A kill comes at a uniform moment up to this multiple of what the command usually takes.
@@ -42,6 +41,8 @@ class Settings:
     iterations: int
     operations: tuple[str, ...]
     folder: Path
+    # Share of the operations that are killed.
+    kills: float = 0.85
     keep: bool = False
     violation_limit: int = 20
 
@@ -131,7 +132,7 @@ class Session:
             self._keep_state_before()
         possible = [before]
         nested = 0
-        share = KILL_SHARE
+        share = self.settings.kills
         while True:
             run = self._start(operation, share, nested)
             counts["nested" if nested else "runs"] += 1

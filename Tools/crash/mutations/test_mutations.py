@@ -15,18 +15,19 @@ ITERATIONS = 60
 BINARY = os.environ.get("LORIF_BIN", "")
 BASES = ["stand-in", pytest.param("lorif", marks=pytest.mark.skipif(not BINARY, reason="LORIF_BIN is not set"))]
 
-# Mutation, and the operations that may show it.
+# Mutation, the operations that may show it, and the share of kills: those that need a kill, and those that need an end.
+MANY, FEW = 0.9, 0.3
 WRAPPED = {
-    "acknowledge-early": "ingest,delete",
-    "acknowledge-nothing": "ingest,delete",
-    "drop-segment": "ingest,delete",
-    "forget-digests": "ingest,rerun",
-    "forgiving-verify": "ingest",
-    "half-ingest": "ingest",
-    "litter": "ingest,delete",
-    "one-commit-per-file": "ingest",
-    "stale-lock": "ingest",
-    "truncate-segment": "ingest",
+    "acknowledge-early": ("ingest,delete", FEW),
+    "acknowledge-nothing": ("ingest,delete", FEW),
+    "drop-segment": ("ingest,delete", FEW),
+    "forget-digests": ("ingest,rerun", FEW),
+    "forgiving-verify": ("ingest", FEW),
+    "half-ingest": ("ingest", FEW),
+    "litter": ("ingest,delete", FEW),
+    "one-commit-per-file": ("ingest", MANY),
+    "stale-lock": ("ingest", MANY),
+    "truncate-segment": ("ingest", FEW),
 }
 PLANTED = {"catalog-first": "ingest", "no-sweep": "ingest,compact"}
 
@@ -64,7 +65,8 @@ def assert_found(done: subprocess.CompletedProcess[str]) -> None:
 @pytest.mark.parametrize("mutation", WRAPPED)
 def test_a_mutation_is_found(mutation: str, base: str, tmp_path: Path) -> None:
     program = wrapped(tmp_path, mutation, base)
-    limits = ("--iterations", ITERATIONS, "--operations", WRAPPED[mutation], "--max-violations", 1)
+    operations, kills = WRAPPED[mutation]
+    limits = ("--iterations", ITERATIONS, "--operations", operations, "--kills", kills, "--max-violations", 1)
     assert_found(kill_loop(program, tmp_path, *limits))
 
 
