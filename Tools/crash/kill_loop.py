@@ -2,10 +2,11 @@
 
     python Tools/crash/kill_loop.py --lorif .build/release/lorif --iterations 500 --seed 1
 
-Every operation is started as a process of its own and killed by SIGKILL after a uniformly random delay of up to a
-little more than it usually takes, some of them again and again while the next start recovers; the others finish. Then
-`verify` must find nothing, and the content must be that of before the operation or that of after it; of after it, if
-the program had said so by exit code 0. After the next writer, no file may be left that nothing accounts for.
+Every operation is started as a process of its own and killed by SIGKILL, half of them after a uniformly random delay
+of up to a little more than it usually takes, half at a random change in the store's directories; some of them again
+and again while the next start recovers; the others finish. Then `verify` must find nothing, and the content must be
+that of before the operation or that of after it; of after it, if the program had said so by exit code 0. After the
+next writer, no file may be left that nothing accounts for.
 
 Exits with 1 on any violation, with 2 if the program cannot do enough to be tested.
 """
@@ -34,6 +35,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=None, help="default: from the clock, and printed")
     parser.add_argument("--operations", default="", metavar="LIST", help=f"of {','.join(GENERATORS)} (default all)")
     parser.add_argument("--kills", type=float, default=0.85, metavar="SHARE", help="of the operations (default 0.85)")
+    parser.add_argument(
+        "--aimed", type=float, default=0.5, metavar="SHARE", help="of the kills, at a change in the store (default 0.5)"
+    )
     parser.add_argument("--directory", type=Path, default=None, help="where to work; a real disk tests more than tmpfs")
     parser.add_argument("--keep", action="store_true", help="leave everything behind, with each store as it was before")
     parser.add_argument("--max-violations", type=int, default=20, help="stop after that many (default 20)")
@@ -74,13 +78,14 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="lorif-kill-", dir=options.directory))
     iterations = SHORT_ITERATIONS if options.short else options.iterations
     repeat = f"python Tools/crash/kill_loop.py --lorif {options.lorif} --seed {seed} --iterations {iterations}"
-    repeat += f" --kills {options.kills}"
+    repeat += f" --kills {options.kills} --aimed {options.aimed}"
     if options.operations:
         repeat += f" --operations {options.operations}"
     print(f"repeat: {repeat} --keep", file=sys.stderr)
     operations = available_operations(program, wanted)
+    shares = (options.kills, options.aimed)
     session = Session(
-        Settings(program, seed, iterations, operations, folder, options.kills, options.keep, options.max_violations)
+        Settings(program, seed, iterations, operations, folder, *shares, options.keep, options.max_violations)
     )
     began = time.monotonic()
     try:

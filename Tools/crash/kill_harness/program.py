@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kill_harness.changes import ChangeCounter
+
 TIMEOUT_SECONDS = 120.0
 REFUSED_CODES = (1, 2, 3)
 
@@ -19,20 +21,34 @@ COMMANDS = (
 
 
 @dataclass(frozen=True)
+class Kill:
+    """When to kill: after so many seconds, or at the n-th change below some directories."""
+
+    seconds: float = TIMEOUT_SECONDS
+    change: int = 0
+    folders: tuple[Path, ...] = ()
+
+    def __str__(self) -> str:
+        return f"at change {self.change}" if self.change else f"after {self.seconds:.4f} s"
+
+
+@dataclass(frozen=True)
 class Run:
     """How one run of the program ended; the code is negative for a signal, as subprocess has it."""
 
     command: str
     code: int
     seconds: float
-    kill_after: float | None
+    kill: Kill | None
     stdout: str
     stderr: str
+    # Changes below the watched directories, if a kill was aimed at one.
+    changes: int = 0
 
     @property
     def killed(self) -> bool:
         """Whether our kill came before the end."""
-        return self.kill_after is not None and self.code == -signal.SIGKILL
+        return self.kill is not None and self.code == -signal.SIGKILL
 
     @property
     def crashed(self) -> bool:
@@ -40,7 +56,7 @@ class Run:
         return self.code < 0 and not self.killed
 
     def __str__(self) -> str:
-        end = f"killed after {self.kill_after:.4f} s" if self.killed else f"exit code {self.code}"
+        end = f"killed {self.kill}" if self.killed else f"exit code {self.code}"
         said = (self.stderr or self.stdout).strip()
         return f"$ {self.command}\n  {end} ({self.seconds:.3f} s)" + (f": {said[:2000]}" if said else "")
 
@@ -53,9 +69,10 @@ class Program:
     history: list[Run] = field(default_factory=list)
     _help_texts: dict[str, str] = field(default_factory=dict)
 
-    def run(self, *arguments: object, kill_after: float | None = None) -> Run:
-        """Runs it to its end, or kills it and all that it started after that many seconds."""
+    def run(self, *arguments: object, kill: Kill | None = None) -> Run:
+        """Runs it to its end, or kills it and all that it started at that moment."""
         command = [str(self.path), *map(str, arguments)]
+        counter = ChangeCounter(list(kill.folders)) if kill is not None and kill.change else None
         began = time.monotonic()
         # A session of its own, so that the kill reaches a wrapper's children at the same moment.
         process = subprocess.Popen(
@@ -66,7 +83,11 @@ class Program:
             start_new_session=True,
         )
         try:
-            stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS if kill_after is None else kill_after)
+            if counter is not None and kill is not None:
+                if counter.wait(process, kill.change, kill.seconds):
+                    os.killpg(process.pid, signal.SIGKILL)
+                counter.close()
+            stdout, stderr = process.communicate(timeout=TIMEOUT_SECONDS if kill is None else kill.seconds)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             stdout, stderr = process.communicate()
@@ -74,9 +95,10 @@ class Program:
             shlex.join(["lorif", *command[1:]]),
             process.returncode,
             time.monotonic() - began,
-            kill_after,
+            kill,
             stdout.decode("utf-8", "replace"),
             stderr.decode("utf-8", "replace"),
+            counter.count if counter is not None else 0,
         )
         self.history.append(finished)
         return finished

@@ -14,7 +14,7 @@ from kill_harness.batches import BatchMaker, random_schema
 from kill_harness.model import Comparison, State
 from kill_harness.observation import ObservationError, Observer
 from kill_harness.operations import GENERATORS, LARGE_ROW_COUNT, Operation, Workbench, create, ingest
-from kill_harness.program import Program, Run
+from kill_harness.program import Kill, Program, Run
 
 # Share of the kills after which the next start is killed as well, and so on.
 NESTED_SHARE = 0.4
@@ -23,6 +23,7 @@ NESTED_DEPTH = 3
 LATEST_KILL = 1.15
 LATEST_NESTED_KILL = 0.7
 FIRST_GUESS_SECONDS = 0.03
+FIRST_GUESS_CHANGES = 20
 SWEEP_SHARE = 0.7
 NEW_STORE_SHARE = 0.05
 COUNTED = ("runs", "kills", "nested", "before", "between", "after", "refused", "violations")
@@ -43,6 +44,8 @@ class Settings:
     folder: Path
     # Share of the operations that are killed.
     kills: float = 0.85
+    # Share of the kills that come at a random change in the directory instead of a random moment.
+    aimed: float = 0.5
     keep: bool = False
     violation_limit: int = 20
 
@@ -56,6 +59,8 @@ class Session:
     violations: list[str] = field(default_factory=list)
     # Seconds of runs that ended by themselves, by size of the operation.
     durations: dict[tuple[str, int, bool], deque[float]] = field(default_factory=dict)
+    # Changes in the directory during such runs, alike.
+    changes: dict[tuple[str, int, bool], deque[int]] = field(default_factory=dict)
     store_number: int = 0
     bench: Workbench = field(init=False)
     observer: Observer = field(init=False)
@@ -155,17 +160,27 @@ class Session:
             self._check_files()
 
     def _start(self, operation: Operation, share: float, nested: int) -> Run:
-        kill_after = None
-        usual = self._usual_seconds(operation)
-        if nested or self.bench.chance(share):
-            latest = LATEST_NESTED_KILL if nested else LATEST_KILL
-            kill_after = float(self.random.uniform(0, latest * usual))
-        run = self.settings.program.run(*operation.arguments, kill_after=kill_after)
+        kill = self._kill(operation, nested) if nested or self.bench.chance(share) else None
+        run = self.settings.program.run(*operation.arguments, kill=kill)
         if run.crashed:
             raise ViolationError(f"ended by signal {-run.code}")
         if run.code == 0:
             self.durations.setdefault(operation.size, deque(maxlen=9)).append(run.seconds)
+            if run.changes:
+                self.changes.setdefault(operation.size, deque(maxlen=9)).append(run.changes)
         return run
+
+    def _kill(self, operation: Operation, nested: int) -> Kill:
+        latest = LATEST_NESTED_KILL if nested else LATEST_KILL
+        if not self.bench.chance(self.settings.aimed):
+            return Kill(float(self.random.uniform(0, latest * self._usual_seconds(operation))))
+        usual = median(self.changes.get(operation.size, [FIRST_GUESS_CHANGES]))
+        store = self.bench.store
+        folders = [store.parent, store, *(path for path in store.rglob("*") if path.is_dir())]
+        if operation.product is not None:
+            folders.append(operation.product.parent)
+        change = int(self.random.integers(1, int(latest * usual) + 2))
+        return Kill(change=change, folders=tuple(path for path in folders if path.is_dir()))
 
     def _usual_seconds(self, operation: Operation) -> float:
         """What an operation of this size takes, or one of this kind, or a guess."""
