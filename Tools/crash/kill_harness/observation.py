@@ -109,8 +109,7 @@ class Observer:
             if line:
                 result = json.loads(line)
                 rest = {name: value for name, value in result.items() if name not in RESULT_FIELDS}
-                nested = rest.get("metadata")
-                records[result["id"]] = nested if isinstance(nested, dict) else rest
+                records[result["id"]] = (rest["metadata"] or {}) if "metadata" in rest else rest
         return [ObservedRow(identifier, None, records.get(identifier)) for identifier in dot.identifiers]
 
     def unaccounted_files(self, store: Path, snapshot_names: set[str]) -> list[str]:

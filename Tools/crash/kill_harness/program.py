@@ -58,7 +58,7 @@ class Run:
     def __str__(self) -> str:
         end = f"killed {self.kill}" if self.killed else f"exit code {self.code}"
         said = (self.stderr or self.stdout).strip()
-        return f"$ {self.command}\n  {end} ({self.seconds:.3f} s)" + (f": {said[:2000]}" if said else "")
+        return f"$ {self.command}\n  {end} ({self.seconds:.3f} s)" + (f": {said[:600]}" if said else "")
 
 
 @dataclass
