@@ -13,6 +13,7 @@ Exits with 1 on any violation, with 2 if the program cannot do enough to be test
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -88,6 +89,8 @@ def main() -> int:
         Settings(program, seed, iterations, operations, folder, *shares, options.keep, options.max_violations)
     )
     began = time.monotonic()
+    # A run that is stopped still says what it found.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         session.run()
     finally:

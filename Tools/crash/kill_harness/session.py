@@ -26,6 +26,7 @@ FIRST_GUESS_SECONDS = 0.03
 FIRST_GUESS_CHANGES = 20
 SWEEP_SHARE = 0.7
 NEW_STORE_SHARE = 0.05
+PROGRESS_ITERATIONS = 50
 COUNTED = ("runs", "kills", "nested", "before", "between", "after", "refused", "violations")
 
 
@@ -90,6 +91,9 @@ class Session:
                     return
                 self._new_store()
             del self.settings.program.history[:started]
+            if (iteration + 1) % PROGRESS_ITERATIONS == 0:
+                kills = sum(counts["kills"] for counts in self.counts.values())
+                print(f"{iteration + 1} iterations, {kills} kills, {len(self.violations)} violations", file=sys.stderr)
 
     def _new_store(self) -> None:
         if self.store_number and not self.settings.keep:
