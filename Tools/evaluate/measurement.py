@@ -2,10 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from experiment import Doubles, mean_and_error
 
+BUDGETS = (250, 350, 500, 700, 1000, 1400, 2000, 4000)
 RHOS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 DOT = "dot"
 EXACT = "exact"
@@ -122,4 +124,27 @@ def frontier(choices: Iterable[Choice], sizes: dict[Store, Size]) -> list[Choice
     for choice in sorted(choices, key=lambda c: (sizes[c.store].best_known, -c.chosen)):
         if not result or choice.chosen > result[-1].chosen:
             result.append(choice)
+    return result
+
+
+def at_budget(choices: Iterable[Choice], sizes: dict[Store, Size], budget: float) -> dict[str, Doubles]:
+    """The scores [queries] that each encoding's factors would have at `budget` bytes per example.
+
+    Interpolated over the rank, linearly in the logarithm of the bytes; encodings whose ranks do not reach from below to
+    above the budget are left out.
+    """
+    curves: dict[str, list[tuple[float, Doubles]]] = {}
+    for choice in choices:
+        if choice.store.rank is not None:
+            point = (float(np.log(sizes[choice.store].best_known)), choice.overall)
+            curves.setdefault(choice.store.encoding, []).append(point)
+    result = {}
+    place = float(np.log(budget))
+    for encoding, points in curves.items():
+        points.sort(key=lambda point: point[0])
+        for (low, below), (high, above) in pairwise(points):
+            if low <= place <= high and low < high:
+                share = (place - low) / (high - low)
+                result[encoding] = (1 - share) * below + share * above
+                break
     return result

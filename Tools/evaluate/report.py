@@ -4,12 +4,27 @@ import json
 from collections.abc import Sequence
 
 from experiment import mean_and_error
-from measurement import DOT, EXACT, Choice, Measurement, Size, Store, choose, flat_range, frontier, paired_loss
+from measurement import (
+    BUDGETS,
+    DOT,
+    EXACT,
+    Choice,
+    Measurement,
+    Size,
+    Store,
+    at_budget,
+    choose,
+    choosing_half,
+    flat_range,
+    frontier,
+    paired_loss,
+)
 
 
 def with_error(value: float, error: float) -> str:
     """`0.375 ± 0.012`."""
-    return f"{value:.3f} ± {error:.3f}"
+    # Adding zero turns a rounded -0.0 into 0.0.
+    return f"{round(value, 3) + 0.0:.3f} ± {error:.3f}"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -109,6 +124,23 @@ def frontier_table(choices: Sequence[Choice], sizes: dict[Store, Size]) -> str:
     return table(["store", "B/example", "ρ", "LDS, choosing half", "LDS, confirming half"], rows)
 
 
+def budget_table(choices: Sequence[Choice], sizes: dict[Store, Size]) -> str:
+    """Which encoding of factors is worth most at equal size: the best on the choosing half, judged on the other."""
+    exact = [choice for choice in choices if choice.curvature == EXACT]
+    encodings = list(dict.fromkeys(choice.store.encoding for choice in exact))
+    rows = []
+    for budget in BUDGETS:
+        found = at_budget(exact, sizes, budget)
+        if len(found) < 2:
+            continue
+        half = choosing_half(len(next(iter(found.values()))))
+        best, second = sorted(found, key=lambda encoding: -found[encoding][half].mean())[:2]
+        lead = with_error(*mean_and_error(found[best][~half] - found[second][~half]))
+        cells = [f"{found[e][~half].mean():.3f}" if e in found else "–" for e in encodings]
+        rows.append([number(budget), *cells, best, f"{lead} over {second}"])
+    return table(["B/example", *encodings, "best on choosing half", "its lead on the other"], rows)
+
+
 def markdown(title: str, facts: dict[str, str], measurements: Sequence[Measurement], sizes: dict[Store, Size]) -> str:
     """The whole report."""
     choices = choose(measurements)
@@ -124,6 +156,8 @@ def markdown(title: str, facts: dict[str, str], measurements: Sequence[Measureme
         damping_table(measurements),
         "## What an encoding costs (exact curvature; loss against the first encoding, paired by query)",
         encoding_table(choices, sizes),
+        "## Encodings of factors at equal size (exact curvature; interpolated over the rank; confirming half)",
+        budget_table(choices, sizes),
         "## Stores that beat everything smaller (exact curvature)",
         frontier_table(choices, sizes),
     ]

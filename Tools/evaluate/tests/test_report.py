@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 from command import parse
-from measurement import Measurement, Size, Store, choose, choosing_half, flat_range, frontier, paired_loss
+from measurement import Measurement, Size, Store, at_budget, choose, choosing_half, flat_range, frontier, paired_loss
 from report import as_json, markdown
 
 EXACT_STORE = Store(4, "f32")
@@ -54,6 +54,17 @@ def test_flat_range() -> None:
         for rho, value in ((0.1, 0.3), (1.0, 0.4), (10.0, 0.395), (100.0, 0.38))
     ]
     assert flat_range(items) == (1, 10)
+
+
+def test_equal_size_is_interpolated_in_the_logarithm() -> None:
+    stores = [Store(1, "q2"), Store(4, "q2"), Store(1, "q4"), Store(None, "q4")]
+    sizes = dict(zip(stores, (Size(100), Size(400), Size(200), Size(900)), strict=True))
+    measured = [Measurement(store, "exact", 1.0, np.full(4, 0.1 * (i + 1))) for i, store in enumerate(stores)]
+    found = at_budget(choose(measured), sizes, 200)
+    # Halfway between 100 and 400 in the logarithm; q4 has one rank only, and dense rows do not count.
+    assert list(found) == ["q2"]
+    assert found["q2"] == pytest.approx(np.full(4, 0.15))
+    assert at_budget(choose(measured), sizes, 401) == {}
 
 
 def test_reports_hold_the_numbers(measurements: list[Measurement]) -> None:
