@@ -119,7 +119,7 @@ def machine(folder: Path) -> dict[str, str]:
     """Everything that a figure depends on besides the program's arguments."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "commit": commit(),
+        "commit of this checkout": commit(),
         "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": processor(),
         "cores": str(len(os.sched_getaffinity(0))),

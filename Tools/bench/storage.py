@@ -248,7 +248,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Summary:
         options.rows, options.layers, options.d, options.d, options.rank, options.dtype, options.files, options.seed
     )
     facts = machine(folder)
-    facts["program"] = run(options.lorif, "--version").stdout.strip()
+    facts["program"] = f"{options.lorif}, version {run(options.lorif, '--version').stdout.strip()}"
     facts["store"] = (
         f"{shape.rows:,} examples, {shape.layers} layers of {shape.d1}×{shape.d2}, c = {shape.rank},"
         f" {options.encoding}, ingested from {shape.files} files of {shape.dtype}, seed {shape.seed}"
