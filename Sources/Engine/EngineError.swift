@@ -16,6 +16,8 @@ public enum EngineError: Error, Hashable, Sendable {
     case rankNotApplicable(path: String, layer: String, reason: String)
     /// A row's id is taken, in the store or by an earlier row.
     case duplicateIdentifier(path: String, row: Int, identifier: String, where: String)
+    /// The rows have no ids, and there is no store to number them.
+    case identifiersMissing(path: String)
     /// The store has no rows.
     case storeEmpty(path: String)
     /// The method needs curvature and there is none.
@@ -69,6 +71,8 @@ extension EngineError: CustomStringConvertible {
         case .duplicateIdentifier(let path, let row, let identifier, let place):
             "\(path): row \(row): the id '\(identifier)' is already \(place); "
                 + "use '--on-duplicate skip' or '--on-duplicate replace' if that is meant"
+        case .identifiersMissing(let path):
+            "\(path): rows without ids can be ingested, but not packed: only a store can number them"
         case .storeEmpty(let path):
             "\(path): the store has no rows; add some with 'lorif ingest \(path) BATCH'"
         case .curvatureMissing(let path, let method):
