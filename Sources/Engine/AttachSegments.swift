@@ -3,11 +3,15 @@ import Store
 
 /// What an attach did.
 public struct AttachReport: Sendable {
+    /// Segments added.
     public let attachedPaths: [String]
     /// Segments that the store has already.
     public let presentPaths: [String]
+    /// Rows added.
     public let addedRowCount: Int
+    /// Live rows afterwards.
     public let totalRowCount: Int
+    /// The store's generation afterwards.
     public let generation: UInt64
 }
 
@@ -34,7 +38,8 @@ public func attachSegments(
         if try writer.attach(path) { attached.append(path) } else { present.append(path) }
         control.report(
             ProgressUpdate(
-                stage: "attach", completedCount: (index + 1) * 1000 / segmentPaths.count, totalCount: 1000, byteCount: 0,
+                stage: "attach", completedCount: (index + 1) * 1000 / segmentPaths.count, totalCount: 1000,
+                byteCount: 0,
                 unit: .share))
     }
     let summary = try writer.commit()

@@ -2,11 +2,13 @@ import Store
 
 /// What a deletion did.
 public struct DeleteReport: Sendable {
+    /// Rows deleted.
     public let deletedRowCount: Int
     /// Live rows left.
     public let rowCount: Int
     /// Ids that no live row had, when they were to be ignored.
     public let missingIdentifiers: [String]
+    /// The store's generation afterwards.
     public let generation: UInt64
     /// Whether the active curvature still counts the deleted rows.
     public let curvatureIsStale: Bool

@@ -7,8 +7,11 @@ import Synchronization
 
 /// What an export wrote.
 public struct ExportReport: Sendable {
+    /// Rows written.
     public let rowCount: Int
+    /// The type of the numbers in the file.
     public let elementType: ElementType
+    /// Bytes of the file.
     public let byteCount: Int
     /// The JSONL file with the rows' metadata; nil when no row has any.
     public let metadataPath: String?

@@ -17,6 +17,7 @@ public struct IngestOptions: Sendable {
     /// Threads that read and factor.
     public var workers: Int
 
+    /// Options; everything has a default.
     public init(
         encoding: Encoding? = nil, rank: Int? = nil, metadataPath: String? = nil,
         onDuplicate: DuplicatePolicy = .error, workers: Int = availableProcessorCount()
@@ -43,16 +44,21 @@ public enum DuplicatePolicy: String, Sendable, CaseIterable {
 public struct IngestReport: Sendable {
     /// One batch file.
     public struct Batch: Sendable {
+        /// The file.
         public let path: String
+        /// Rows in the file.
         public let rowCount: Int
         /// Rows left out because their id was taken.
         public let skippedRowCount: Int
+        /// The digest of the whole file.
         public let digest: Digest
         /// Whether this very file was ingested before, so that nothing was added.
         public let alreadyPresent: Bool
     }
 
+    /// The files, in the order given.
     public let batches: [Batch]
+    /// The store's layers and encoding.
     public let schema: StoreSchema
     /// Rows added.
     public let rowCount: Int
@@ -217,7 +223,8 @@ private struct IngestOperation {
             }
             if options.onDuplicate == .replace, let identifiers = batch.identifiers {
                 _ = try writer.delete(
-                    identifiers: identifiers.indices.filter { !source.skippedRows.contains($0) }.map { identifiers[$0] })
+                    identifiers: identifiers.indices.filter { !source.skippedRows.contains($0) }.map { identifiers[$0] }
+                )
             }
             let firstRowNumber = writer.nextRowNumber
             for start in stride(from: 0, to: batch.rowCount, by: schema.rowsPerBlock) {

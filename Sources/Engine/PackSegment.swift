@@ -5,10 +5,13 @@ import Store
 
 /// What a pack wrote.
 public struct PackReport: Sendable {
+    /// Rows in the segment.
     public let rowCount: Int
+    /// Bytes of the file.
     public let byteCount: Int
     /// The segment's identity: attaching it twice adds it once.
     public let digest: String
+    /// Its layers and encoding.
     public let schema: StoreSchema
     /// Share of Σ‖G‖² kept, where full gradients were factored.
     public let keptEnergy: Double?
