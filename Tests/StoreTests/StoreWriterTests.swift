@@ -1,5 +1,6 @@
 import Checksum
 import Files
+import Format
 import Glibc
 import Schema
 import Testing
@@ -74,11 +75,9 @@ import Testing
             Issue.record("\(String(describing: error))")
             return
         }
-        let twice = StoreSchema(layers: [fixtureSchema.layers[0], fixtureSchema.layers[0]], encoding: .f32)
-        let refusal = #expect(throws: StoreError.self) { _ = try StoreWriter.create(at: path, schema: twice) }
-        guard case .schemaRefused = refusal else {
-            Issue.record("\(String(describing: refusal))")
-            return
+        #expect(throws: StoreError.schemaRefused(.duplicateLayerName(layer: 1, name: "w"))) {
+            let layer = LayerSchema(name: "w", inputDimension: 1, outputDimension: 1, form: .dense)
+            _ = try StoreWriter.create(at: path, schema: StoreSchema(layers: [layer, layer], encoding: .f32))
         }
         #expect(try fileNames(inDirectory: directory.path) == ["file"])
     }
