@@ -373,7 +373,10 @@ def read(command: str, store: Store, arguments: list[str], options: dict) -> Non
         inspect(store)
     else:
         views = [store.catalog, *store.catalog["snapshots"].values()]
-        print(json.dumps({"rows": [len(store.rows(view)) for view in views]}))
+        stored = {str(path.relative_to(store.path)) for path in (store.path / "segments").iterdir()}
+        # As lorif does: what belongs to no commit is named, and is no damage.
+        orphans = sorted(stored - store.files())
+        print(json.dumps({"rows": [len(store.rows(view)) for view in views], "orphans": orphans}))
 
 
 def write(command: str, store: Store, arguments: list[str], options: dict) -> None:
