@@ -42,7 +42,8 @@ let package = Package(
 
         // The storage column.
         .target(name: "Format", dependencies: ["Checksum", "Schema"], swiftSettings: settings),
-        .target(name: "Interchange", dependencies: ["Checksum", "Files", "Kernels", "Schema"], swiftSettings: settings),
+        .target(
+            name: "Interchange", dependencies: ["Checksum", "Files", "Kernels", "Schema"], swiftSettings: settings),
         .target(
             name: "Store", dependencies: ["Checksum", "Files", "Format", "Kernels", "LMDB", "Schema", "Zstd"],
             swiftSettings: settings),
@@ -68,18 +69,21 @@ let package = Package(
             swiftSettings: settings),
 
         .testTarget(name: "ChecksumTests", dependencies: ["Checksum"], swiftSettings: settings),
-        .testTarget(name: "CurvatureTests", dependencies: ["Curvature", "LinearAlgebra", "Schema"], swiftSettings: settings),
+        .testTarget(
+            name: "CurvatureTests", dependencies: ["Curvature", "LinearAlgebra", "Schema"], swiftSettings: settings),
         .testTarget(
             name: "EngineTests",
             dependencies: ["Curvature", "Engine", "Interchange", "LinearAlgebra", "Schema", "Scoring", "Store"],
             swiftSettings: settings),
         .testTarget(name: "FilesTests", dependencies: ["Files"], swiftSettings: settings),
         .testTarget(name: "FormatTests", dependencies: ["Checksum", "Format", "Schema"], swiftSettings: settings),
-        .testTarget(name: "InterchangeTests", dependencies: ["Files", "Interchange", "Schema"], swiftSettings: settings),
+        .testTarget(
+            name: "InterchangeTests", dependencies: ["Files", "Interchange", "Schema"], swiftSettings: settings),
         .testTarget(name: "KernelsTests", dependencies: ["Kernels", "Schema"], swiftSettings: settings),
         .testTarget(name: "LMDBTests", dependencies: ["LMDB"], swiftSettings: settings),
         .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "Schema"], swiftSettings: settings),
-        .testTarget(name: "ScoringTests", dependencies: ["LinearAlgebra", "Schema", "Scoring"], swiftSettings: settings),
+        .testTarget(
+            name: "ScoringTests", dependencies: ["LinearAlgebra", "Schema", "Scoring"], swiftSettings: settings),
         .testTarget(
             name: "StoreTests", dependencies: ["Checksum", "Files", "Format", "Kernels", "LMDB", "Schema", "Store"],
             swiftSettings: settings),

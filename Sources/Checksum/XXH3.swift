@@ -12,9 +12,12 @@ public func xxh3(_ bytes: [UInt8], seed: UInt64 = 0) -> UInt64 {
 
 /// A 128-bit XXH3 digest: the identity of a file or a record. Not cryptographic.
 public struct Digest: Hashable, Sendable, Comparable, CustomStringConvertible {
+    /// The first 64 bits.
     public let high: UInt64
+    /// The last 64 bits.
     public let low: UInt64
 
+    /// A digest of known words.
     public init(high: UInt64, low: UInt64) {
         self.high = high
         self.low = low
@@ -31,6 +34,7 @@ public struct Digest: Hashable, Sendable, Comparable, CustomStringConvertible {
         self.init(of: bytes.span.bytes)
     }
 
+    /// In numeric order.
     public static func < (a: Digest, b: Digest) -> Bool {
         (a.high, a.low) < (b.high, b.low)
     }
@@ -57,6 +61,7 @@ public struct Digest: Hashable, Sendable, Comparable, CustomStringConvertible {
 public struct DigestHasher: ~Copyable {
     private let state: OpaquePointer
 
+    /// A digest of known words.
     public init() {
         unsafe state = XXH3_createState()
         _ = unsafe XXH3_128bits_reset(state)

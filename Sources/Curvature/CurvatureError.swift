@@ -19,6 +19,7 @@ public enum CurvatureError: Error, CustomStringConvertible {
     /// A decomposition failed.
     case decomposition(LinearAlgebraError)
 
+    /// One line: where, what was expected, what was found.
     public var description: String {
         switch self {
         case .invalidOptions(let reason): reason

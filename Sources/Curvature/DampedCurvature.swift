@@ -6,7 +6,9 @@ public import Schema
 /// Per group, with eigenpairs (s²_k, v_k) of H, the Woodbury identity gives
 /// (H + λI)⁻¹ = (1/λ) (I − Σ_k s²_k/(s²_k + λ) v_k v_kᵀ); directions outside the basis get 1/λ.
 public struct DampedCurvature: Sendable {
+    /// The eigenpairs of H.
     public let curvature: FittedCurvature
+    /// The damping that λ was made from.
     public let damping: Damping
     /// λ of each group; 0 for a group that takes no part (see ``Damping``).
     public let lambdas: [Double]
@@ -47,7 +49,8 @@ public struct DampedCurvature: Sendable {
         let results = parallelMap(count: pieces.count, workers: workers) { index in
             let piece = pieces[index]
             let block = columns(piece.columns, of: gradients[piece.layer], rowCount: rowCount, length: piece.length)
-            return preconditioned(block, coordinates: projections[piece.group], rowCount: rowCount, piece: piece,
+            return preconditioned(
+                block, coordinates: projections[piece.group], rowCount: rowCount, piece: piece,
                 forFittedRows: forFittedRows)
         }
         var output = gradients.map { [Float](repeating: 0, count: $0.count) }
@@ -103,7 +106,8 @@ public struct DampedCurvature: Sendable {
                         energy += square
                         inside += square / (group.eigenvalues[k] + lambda)
                     }
-                    let outside = rank == group.gradientLength ? 0 : max(0, sums[index][rows.count * rank + row] - energy)
+                    let outside =
+                        rank == group.gradientLength ? 0 : max(0, sums[index][rows.count * rank + row] - energy)
                     total[rows.lowerBound + row] += outside / lambda + inside
                 }
             }

@@ -5,6 +5,7 @@ public enum Damping: Hashable, Sendable, CustomStringConvertible {
     /// The same λ for every group.
     case absolute(Double)
 
+    /// The kind and the number.
     public var description: String {
         switch self {
         case .relative(let ratio): "relative \(ratio)"

@@ -15,6 +15,7 @@ public func fit(
         try fitGroup(
             source, plan: plan.groups[index], options: options, workers: plan.workersPerGroup, progress: counter)
     }
+    counter.finish()
     return FittedCurvature(scope: options.scope, groups: groups)
 }
 
@@ -22,9 +23,10 @@ public func fit(
 public func fitGroup(
     _ source: RowSource, plan: GroupPlan, options: FitOptions, progress: @escaping @Sendable (Double) -> Void = { _ in }
 ) throws(CurvatureError) -> CurvatureGroup {
-    try fitGroup(
-        source, plan: plan, options: options, workers: options.workers,
-        progress: FitProgress(total: plan.operationCount, report: progress))
+    let counter = FitProgress(total: plan.operationCount, report: progress)
+    let group = try fitGroup(source, plan: plan, options: options, workers: options.workers, progress: counter)
+    counter.finish()
+    return group
 }
 
 private func fitGroup(

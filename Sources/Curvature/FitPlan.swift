@@ -10,8 +10,11 @@ public struct GroupPlan: Hashable, Sendable {
     public let rowCount: Int
     /// Directions asked for, at most min(N, D).
     public let rank: Int
+    /// How H will be treated.
     public let algorithm: FitAlgorithm
+    /// In which precision.
     public let arithmetic: Arithmetic
+    /// What will solve the eigenproblem.
     public let solver: EigenSolver
     /// Directions that the Krylov iteration carries at a time; 0 for the other algorithms.
     public let blockRows: Int
@@ -31,17 +34,22 @@ public struct GroupPlan: Hashable, Sendable {
 
 /// What a fit will do: printed by a dry run, obeyed by the fit.
 public struct FitPlan: Hashable, Sendable {
+    /// What the groups are.
     public let scope: Scope
+    /// In the order of their layers.
     public let groups: [GroupPlan]
-    /// Groups fitted at the same time, and workers inside each.
+    /// Groups fitted at the same time.
     public let concurrentGroups: Int
+    /// Workers inside each group.
     public let workersPerGroup: Int
     /// Peak memory of the whole fit, results of all groups included.
     public var memoryBytes: Int {
         let working = groups.map(\.workingBytes).sorted(by: >).prefix(concurrentGroups).reduce(0, +)
         return working + groups.map(\.resultBytes).reduce(0, +)
     }
+    /// Floating-point operations of all groups.
     public var operationCount: Double { groups.map(\.operationCount).reduce(0, +) }
+    /// Numbers decoded from the store by all groups.
     public var numbersRead: Double { groups.map(\.numbersRead).reduce(0, +) }
     /// Most passes of any group.
     public var passes: Int { groups.map(\.passes).max() ?? 0 }

@@ -11,6 +11,9 @@ final class FitProgress: Sendable {
         self.report = report
     }
 
+    /// Everything is done: the operations of eigensolvers are planned, but known afterwards only.
+    func finish() { advance(by: .infinity) }
+
     /// Reports are serialised; they never exceed 1 and never go back.
     func advance(by operations: Double) {
         done.withLock { done in

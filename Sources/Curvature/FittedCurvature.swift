@@ -44,8 +44,11 @@ public struct CurvatureGroup: Sendable {
     public let eigenvalues: [Double]
     /// eigenvalues.count × gradientLength, row-major; row k is the unit eigenvector of `eigenvalues[k]`.
     public let basis: [Float]
+    /// How H was treated.
     public let algorithm: FitAlgorithm
+    /// In which precision.
     public let arithmetic: Arithmetic
+    /// What solved the eigenproblem.
     public let solver: EigenSolver
     /// Rows that H is the sum over.
     public let rowCount: Int
@@ -98,9 +101,12 @@ public struct CurvatureGroup: Sendable {
 
 /// Curvature of a set of rows: one group per layer, or one for all.
 public struct FittedCurvature: Sendable {
+    /// What the groups are.
     public let scope: Scope
+    /// In the order of their layers.
     public let groups: [CurvatureGroup]
 
+    /// Groups as fitted, or as read from storage.
     public init(scope: Scope, groups: [CurvatureGroup]) {
         self.scope = scope
         self.groups = groups
@@ -109,6 +115,7 @@ public struct FittedCurvature: Sendable {
 
 /// What to fit, and with how much of the machine.
 public struct FitOptions: Sendable {
+    /// One curvature matrix per layer, or one for all.
     public var scope: Scope
     /// Directions to keep per group; nil only with `exact`.
     public var rank: Int?
@@ -122,10 +129,12 @@ public struct FitOptions: Sendable {
     public var oversampling: Int?
     /// Start of the random directions.
     public var seed: UInt64
+    /// Threads; they change nothing about the result.
     public var workers: Int
     /// Nil: chosen by cost.
     public var algorithm: FitAlgorithm?
 
+    /// A fit needs a `rank`, or to be `exact`.
     public init(
         scope: Scope = .perLayer, rank: Int? = nil, exact: Bool = false, memoryBytes: Int = 4 << 30, passes: Int = 5,
         oversampling: Int? = nil, seed: UInt64 = 0, workers: Int, algorithm: FitAlgorithm? = nil

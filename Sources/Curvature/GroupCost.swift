@@ -128,7 +128,7 @@ struct GroupCost {
     private func krylov(budget: Int) -> GroupPlan {
         let sizes = KrylovSizes.streaming(
             dimension: gradientLength, rank: rank, oversampling: options.oversampling, passes: options.passes,
-            budget: budget - resultBytes - tileBytes - 2 * FitGrain.chunkBytes)
+            budget: budget - resultBytes - tileBytes - 4 * FitGrain.chunkBytes)
         let n = Double(rowCount)
         let d = Double(gradientLength)
         let passes = Double(options.passes)
@@ -138,7 +138,8 @@ struct GroupCost {
         let operations = passes * (4 * n * d * block + 12 * d * block * Double(sizes.basisRows))
         let double = operations < FitGrain.doubleOperations / 4
         return plan(
-            .krylov, double ? .double : .single, .krylov, passes: options.passes, operations: double ? 2 * operations : operations,
+            .krylov, double ? .double : .single, .krylov, passes: options.passes,
+            operations: double ? 2 * operations : operations,
             working: working, sizes: sizes)
     }
 
@@ -183,16 +184,18 @@ struct KrylovSizes {
         dimension: Int, rank: Int, oversampling: Int?, passes: Int, budget: Int
     ) -> KrylovSizes {
         let block = min(dimension, rank.addingCapped(oversampling ?? max(16, rank / 8)))
-        let rowBytes = GroupCost.bytes(dimension, 8)
-        let affordable = budget / max(1, rowBytes) - 2 * block
-        let wanted = GroupCost.bytes(block, max(2, passes - 1))
-        let rows = min(dimension, max(2 * block, min(wanted, affordable)))
-        return KrylovSizes(blockRows: block, basisRows: rows)
+        var blockCount = max(2, min(passes - 1, (dimension + block - 1) / max(1, block)))
+        var sizes = KrylovSizes(blockRows: block, basisRows: min(dimension, blockCount * block))
+        while blockCount > 2, sizes.bytes(dimension: dimension) > budget {
+            blockCount -= 1
+            sizes = KrylovSizes(blockRows: block, basisRows: min(dimension, blockCount * block))
+        }
+        return sizes
     }
 
-    /// Basis, the block under way, its image and the restart's copy, in Double, and the projected problem.
+    /// Basis, the block under way with its image and the two stages of what follows from it, in Double, and the projected problem.
     func bytes(dimension: Int) -> Int {
-        GroupCost.bytes(basisRows + 2 * blockRows, dimension, 8).addingCapped(GroupCost.bytes(basisRows, basisRows, 32))
+        GroupCost.bytes(basisRows + 4 * blockRows, dimension, 8).addingCapped(GroupCost.bytes(basisRows, basisRows, 32))
     }
 }
 

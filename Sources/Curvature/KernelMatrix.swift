@@ -113,7 +113,8 @@ enum KernelMatrix {
                         let destination = row * panelEnd + columnStart
                         let product = row * columns
                         for column in 0..<columns {
-                            panel[destination + column] += leftProducts[product + column] * rightProducts[product + column]
+                            panel[destination + column] +=
+                                leftProducts[product + column] * rightProducts[product + column]
                         }
                     }
                 }
@@ -135,7 +136,9 @@ enum KernelMatrix {
             for component in 0..<rank {
                 let leftTarget = (component * rowCount + firstRow) * d1
                 let leftSource = component * tile.rowCount * d1
-                for index in 0..<(tile.rowCount * d1) { left[leftTarget + index] = Double(tile.left[leftSource + index]) }
+                for index in 0..<(tile.rowCount * d1) {
+                    left[leftTarget + index] = Double(tile.left[leftSource + index])
+                }
                 let rightTarget = (component * rowCount + firstRow) * d2
                 let rightSource = component * tile.rowCount * d2
                 for index in 0..<(tile.rowCount * d2) {

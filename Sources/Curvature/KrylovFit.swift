@@ -86,7 +86,8 @@ private func fitKrylov<Scalar: BLASScalar>(
     let pairs = try decompose { () throws(LinearAlgebraError) in
         try symmetricEigen(measured.projected, order: vectors.rowCount)
     }
-    let threshold = (Scalar.self == Double.self ? nullShare(order: plan.gradientLength) : 1e-10) * (pairs.values.first ?? 0)
+    let threshold =
+        (Scalar.self == Double.self ? nullShare(order: plan.gradientLength) : 1e-10) * (pairs.values.first ?? 0)
     let kept = pairs.values.firstIndex { $0 <= threshold } ?? pairs.values.count
     let values = Array(pairs.values.prefix(kept))
     let rotation = Array(pairs.vectors.prefix(kept * vectors.rowCount))

@@ -101,7 +101,8 @@ struct KrylovIteration {
         let wanted = min(count, basis.rowCount)
         return Outcome(
             values: Array(ritz.values.prefix(wanted)),
-            vectors: basis.combined(Array(ritz.vectors.prefix(wanted * basis.rowCount)), count: wanted, workers: workers),
+            vectors: basis.combined(
+                Array(ritz.vectors.prefix(wanted * basis.rowCount)), count: wanted, workers: workers),
             applications: applications, converged: converged)
     }
 

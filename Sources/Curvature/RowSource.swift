@@ -12,6 +12,7 @@ public struct RowSource: Sendable {
     /// Decoded rows of one tile and layer. Finite numbers only.
     public let read: @Sendable (_ tile: Int, _ layer: Int) throws -> LayerTile
 
+    /// A source that reads through a closure.
     public init(
         layers: [LayerSchema], tileRowCounts: [Int],
         read: @escaping @Sendable (_ tile: Int, _ layer: Int) throws -> LayerTile

@@ -1,6 +1,7 @@
 import Interchange
 import LinearAlgebra
 import Schema
+import Store
 
 /// A factor batch whose layers have been matched with the store's, so that its rows can be read in store order.
 struct BatchMatch: Sendable {
@@ -52,6 +53,21 @@ struct BatchMatch: Sendable {
 
     private func isFactored(layer: Int) -> Bool {
         schema.layers[layer].rank != nil && batch.layers[positions[layer]].form == .full
+    }
+
+    /// Some rows of all layers, read and factored on up to `workers` threads; without ids if the batch has none.
+    func readBlock(_ rows: Range<Int>, workers: Int, energy: inout EnergyTally) throws -> RowBlock {
+        let tiles = try mapConcurrently(below: schema.layers.count, workers: workers) { layer in
+            try readTile(layer: layer, rows: rows)
+        }
+        energy.add(tiles)
+        var residualNorms: [[Float]]?
+        if factorsRows {
+            residualNorms = tiles.map { $0.residualNorms ?? Array(repeating: 0, count: rows.count) }
+        }
+        return RowBlock(
+            identifiers: batch.identifiers.map { Array($0[rows]) } ?? [], tiles: tiles.map(\.tile),
+            residualNorms: residualNorms, metadata: try batch.metadata(rows: rows))
     }
 
     /// One store layer's rows, decoded and, where the store keeps factors of given full gradients, factored.
@@ -110,4 +126,11 @@ func deriveSchema(from batch: FactorBatch, rank: Int?, encoding: Encoding) throw
                 form: form))
     }
     return StoreSchema(layers: layers, encoding: encoding)
+}
+
+extension FactorBatch {
+    /// What the file says about its origin, as JSON text.
+    var provenanceText: String {
+        JSONText.object(MetadataRecord(fields: provenance.map { ($0.0, .string($0.1)) }))
+    }
 }

@@ -16,6 +16,8 @@ public enum EngineError: Error, Hashable, Sendable {
     case rankNotApplicable(path: String, layer: String, reason: String)
     /// A row's id is taken, in the store or by an earlier row.
     case duplicateIdentifier(path: String, row: Int, identifier: String, where: String)
+    /// The rows have no ids, and there is no store to number them.
+    case identifiersMissing(path: String)
     /// The store has no rows.
     case storeEmpty(path: String)
     /// The method needs curvature and there is none.
@@ -32,6 +34,14 @@ public enum EngineError: Error, Hashable, Sendable {
     case scoreOverflow(example: String)
     /// No example has that id.
     case exampleUnknown(id: String)
+    /// Some ids name no live example.
+    case examplesUnknown(count: Int, first: [String])
+    /// A condition names a field that no example has.
+    case fieldUnknown(name: String, known: [String], nearest: String?)
+    /// No example passes the condition.
+    case selectionEmpty(path: String)
+    /// A result file could not be written.
+    case outputFailed(path: String, reason: String)
     /// The method needs query gradients and none were given.
     case queriesMissing(method: String)
     /// A combination of arguments that means nothing.
@@ -61,6 +71,8 @@ extension EngineError: CustomStringConvertible {
         case .duplicateIdentifier(let path, let row, let identifier, let place):
             "\(path): row \(row): the id '\(identifier)' is already \(place); "
                 + "use '--on-duplicate skip' or '--on-duplicate replace' if that is meant"
+        case .identifiersMissing(let path):
+            "\(path): rows without ids can be ingested, but not packed: only a store can number them"
         case .storeEmpty(let path):
             "\(path): the store has no rows; add some with 'lorif ingest \(path) BATCH'"
         case .curvatureMissing(let path, let method):
@@ -80,6 +92,16 @@ extension EngineError: CustomStringConvertible {
             "the score of example '\(example)' is not a finite number: its gradients or the queries' are too large; scale them down"
         case .exampleUnknown(let id):
             "no example has the id '\(id)'"
+        case .examplesUnknown(let count, let first):
+            "\(count) ids name no example: " + first.map { "'\($0)'" }.joined(separator: ", ")
+                + (count > first.count ? ", …" : "")
+        case .fieldUnknown(let name, let known, let nearest):
+            "--where: no example has a field '\(name)'"
+                + (nearest.map { "; did you mean '\($0)'?" } ?? "; there are " + known.joined(separator: ", "))
+        case .selectionEmpty(let path):
+            "\(path): no example passes the condition"
+        case .outputFailed(let path, let reason):
+            "\(path): \(reason)"
         case .queriesMissing(let method):
             "method '\(method)' needs a file of query gradients"
         case .invalidRequest(let text):

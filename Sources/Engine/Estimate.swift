@@ -3,7 +3,9 @@ public import Schema
 
 /// What a store of a described model will take, before anything is written.
 public struct StorageEstimate: Sendable {
+    /// What was described.
     public let schema: StoreSchema
+    /// Rows.
     public let exampleCount: Int
     /// Codes and scales of the factors of one example.
     public let factorBytesPerExample: Double

@@ -16,10 +16,13 @@ public struct FitReport: Sendable {
 
     /// What one group's fit captured.
     public struct Group: Sendable {
+        /// The layers of the group.
         public let layerNames: [String]
         /// D.
         public let gradientLength: Int
+        /// Eigenpairs kept.
         public let rank: Int
+        /// How they were found.
         public let algorithm: FitAlgorithm
         /// tr(H).
         public let trace: Double
@@ -27,12 +30,15 @@ public struct FitReport: Sendable {
         public let capturedEnergy: Double
         /// tr(H) / s²_1.
         public let stableRank: Double
+        /// s² of the first eigenvector kept.
         public let largestEigenvalue: Double
+        /// s² of the last eigenvector kept.
         public let smallestEigenvalue: Double
         /// Passes over the group's rows.
         public let passCount: Int
         /// max |V Vᵀ − I|, and max ‖H v − s² v‖ / s²_1.
         public let orthogonalityError: Double
+        /// max ‖H v − s² v‖ / s²_1.
         public let residual: Double
 
         init(_ group: CurvatureGroup, schema: StoreSchema) {

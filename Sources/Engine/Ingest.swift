@@ -17,6 +17,7 @@ public struct IngestOptions: Sendable {
     /// Threads that read and factor.
     public var workers: Int
 
+    /// Options; everything has a default.
     public init(
         encoding: Encoding? = nil, rank: Int? = nil, metadataPath: String? = nil,
         onDuplicate: DuplicatePolicy = .error, workers: Int = availableProcessorCount()
@@ -43,16 +44,21 @@ public enum DuplicatePolicy: String, Sendable, CaseIterable {
 public struct IngestReport: Sendable {
     /// One batch file.
     public struct Batch: Sendable {
+        /// The file.
         public let path: String
+        /// Rows in the file.
         public let rowCount: Int
         /// Rows left out because their id was taken.
         public let skippedRowCount: Int
+        /// The digest of the whole file.
         public let digest: Digest
         /// Whether this very file was ingested before, so that nothing was added.
         public let alreadyPresent: Bool
     }
 
+    /// The files, in the order given.
     public let batches: [Batch]
+    /// The store's layers and encoding.
     public let schema: StoreSchema
     /// Rows added.
     public let rowCount: Int
@@ -171,7 +177,7 @@ private struct IngestOperation {
         _ sources: [Source], writer: StoreWriter, policy: DuplicatePolicy
     ) throws -> [Source] {
         var sources = sources
-        var places: [String: (source: Int, row: Int)] = [:]
+        var places: [[UInt8]: (source: Int, row: Int)] = [:]
         for index in sources.indices where !sources[index].alreadyPresent {
             guard let identifiers = sources[index].batch.identifiers else { continue }
             let path = sources[index].batch.path
@@ -183,7 +189,9 @@ private struct IngestOperation {
             if policy == .skip { sources[index].skippedRows.formUnion(stored.keys) }
             guard sources.count > 1 else { continue }
             for (row, identifier) in identifiers.enumerated() {
-                guard let earlier = places.updateValue((index, row), forKey: identifier) else { continue }
+                // As bytes: String takes composed and decomposed letters for equal.
+                let key = Array(identifier.utf8)
+                guard let earlier = places.updateValue((index, row), forKey: key) else { continue }
                 switch policy {
                 case .error:
                     throw EngineError.duplicateIdentifier(
@@ -191,7 +199,7 @@ private struct IngestOperation {
                         where: "in \(sources[earlier.source].batch.path), row \(earlier.row)")
                 case .skip:
                     sources[index].skippedRows.insert(row)
-                    places[identifier] = earlier
+                    places[key] = earlier
                 case .replace:
                     // The last file wins.
                     sources[earlier.source].skippedRows.insert(earlier.row)
@@ -215,7 +223,8 @@ private struct IngestOperation {
             }
             if options.onDuplicate == .replace, let identifiers = batch.identifiers {
                 _ = try writer.delete(
-                    identifiers: identifiers.indices.filter { !source.skippedRows.contains($0) }.map { identifiers[$0] })
+                    identifiers: identifiers.indices.filter { !source.skippedRows.contains($0) }.map { identifiers[$0] }
+                )
             }
             let firstRowNumber = writer.nextRowNumber
             for start in stride(from: 0, to: batch.rowCount, by: schema.rowsPerBlock) {
@@ -232,7 +241,7 @@ private struct IngestOperation {
             inputByteCount += batch.byteCount
             writer.recordIngest(
                 ofFile: source.digest, path: batch.path, rowCount: batch.rowCount - source.skippedRows.count,
-                firstRowNumber: firstRowNumber, provenance: provenance(of: batch))
+                firstRowNumber: firstRowNumber, provenance: batch.provenanceText)
         }
         try control.cancellation.check()
         let summary = try writer.commit()
@@ -248,59 +257,17 @@ private struct IngestOperation {
             generation: summary.generation, createdStore: createdStore)
     }
 
-    /// Reads, factors and appends some rows of a batch, all layers at once.
     private func append(_ rows: Range<Int>, of source: Source, energy: inout EnergyTally) throws {
-        let tiles = try mapConcurrently(below: schema.layers.count, workers: options.workers) { layer in
-            try source.match.readTile(layer: layer, rows: rows)
-        }
-        energy.add(tiles)
-        var residualNorms: [[Float]]?
-        if source.match.factorsRows {
-            residualNorms = tiles.map { $0.residualNorms ?? Array(repeating: 0, count: rows.count) }
-        }
-        var block = RowBlock(
-            identifiers: source.batch.identifiers.map { Array($0[rows]) } ?? [], tiles: tiles.map(\.tile),
-            residualNorms: residualNorms, metadata: try source.batch.metadata(rows: rows))
+        let block = try source.match.readBlock(rows, workers: options.workers, energy: &energy)
         guard source.batch.identifiers != nil else { return try writer.appendNumbering(block) }
-        if !source.skippedRows.isEmpty {
-            block = block.selecting(rows.filter { !source.skippedRows.contains($0) }.map { $0 - rows.lowerBound })
-        }
-        if block.rowCount > 0 { try writer.append(block) }
-    }
-
-    private func provenance(of batch: FactorBatch) -> String {
-        JSONText.object(
-            MetadataRecord(fields: batch.provenance.map { ($0.0, .string($0.1)) }))
-    }
-}
-
-/// Σ‖G‖² and what factoring lost of it, by layer.
-private struct EnergyTally {
-    private var given: [Double]
-    private var lost: [Double]
-
-    init(layerCount: Int) {
-        given = Array(repeating: 0, count: layerCount)
-        lost = given
-    }
-
-    mutating func add(_ tiles: [FactoredTile]) {
-        for (layer, tile) in tiles.enumerated() {
-            given[layer] += tile.energy
-            lost[layer] += tile.lostEnergy
+        let kept = rows.filter { !source.skippedRows.contains($0) }
+        if kept.count == rows.count {
+            try writer.append(block)
+        } else if !kept.isEmpty {
+            try writer.append(block.selecting(kept.map { $0 - rows.lowerBound }))
         }
     }
 
-    /// Layers that were factored here, with the share of their energy that is kept.
-    var keptShares: [(layer: Int, share: Double)] {
-        given.indices.filter { given[$0] > 0 }.map { ($0, 1 - lost[$0] / given[$0]) }
-    }
-
-    /// The same over all of them; nil when nothing was factored.
-    var keptShare: Double? {
-        let total = given.reduce(0, +)
-        return total > 0 ? 1 - lost.reduce(0, +) / total : nil
-    }
 }
 
 extension RowBlock {

@@ -21,6 +21,12 @@ struct LiveRows: Sendable {
     let blocks: [Block]
     let rowCount: Int
 
+    init(snapshot: Snapshot, blocks: [Block], rowCount: Int) {
+        self.snapshot = snapshot
+        self.blocks = blocks
+        self.rowCount = rowCount
+    }
+
     /// Lists the blocks of every segment; opens each segment's footer.
     init(_ snapshot: Snapshot) throws {
         var blocks: [Block] = []

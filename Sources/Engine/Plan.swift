@@ -13,14 +13,19 @@ public struct Plan: Sendable, Hashable {
         case coordinates
     }
 
+    /// How scores are computed.
     public let form: Form
     /// Store positions of the layers read.
     public let layers: [Int]
+    /// Queries in all.
     public let queryCount: Int
+    /// Rows to score.
     public let rowCount: Int
     /// Queries scored in one scan of the rows, and how many scans that takes.
     public let queriesPerScan: Int
+    /// Times that the rows are read.
     public let scanCount: Int
+    /// Threads.
     public let workers: Int
     /// Stored bytes of the pages that the scans read.
     public let byteCount: Int

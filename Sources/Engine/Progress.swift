@@ -13,11 +13,14 @@ public struct ProgressUpdate: Sendable {
 
     /// Units done and in all; nil when the total is unknown.
     public let completedCount: Int
+    /// nil when the total is unknown.
     public let totalCount: Int?
     /// Bytes read or written so far.
     public let byteCount: Int
+    /// What the counts count.
     public let unit: Unit
 
+    /// An update.
     public init(stage: String, completedCount: Int, totalCount: Int?, byteCount: Int, unit: Unit = .rows) {
         self.stage = stage
         self.completedCount = completedCount
@@ -34,6 +37,7 @@ public struct OperationControl: Sendable {
     /// Set to stop the operation at the next block; nothing is committed then.
     public let cancellation: Cancellation
 
+    /// Reports to `report`, and stops when `cancellation` says so.
     public init(
         cancellation: Cancellation = Cancellation(), report: @escaping @Sendable (ProgressUpdate) -> Void = { _ in }
     ) {
@@ -46,6 +50,7 @@ public struct OperationControl: Sendable {
 public final class Cancellation: Sendable {
     private let flag = Atomic<Bool>(false)
 
+    /// Nobody has asked yet.
     public init() {}
 
     /// Asks the operation to stop.

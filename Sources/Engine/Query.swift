@@ -70,7 +70,8 @@ private struct QuerySession {
         let damping = request.damping ?? .relative(QueryRequest.defaultRelativeDamping)
         groups = try curvature?.groups.map { try DampedGroup($0, schema: schema, damping: damping) } ?? []
 
-        let rows = try LiveRows(snapshot)
+        let rows = try LiveRows(snapshot).selecting(request.rows, workers: request.workers)
+        guard rows.rowCount > 0 else { throw EngineError.selectionEmpty(path: storePath) }
         self.request = request
         self.rows = rows
         self.queries = queries

@@ -2,6 +2,7 @@ public import Curvature
 
 /// What to ask of a store.
 public struct QueryRequest: Sendable {
+    /// How to score.
     public var method: Method
     /// The file of query gradients; not needed for self-influence.
     public var queriesPath: String?
@@ -13,11 +14,15 @@ public struct QueryRequest: Sendable {
     public var curvature: String?
     /// Glob patterns of the layers to score; empty: all.
     public var layerPatterns: [String]
+    /// The rows to score.
+    public var rows: RowSelection
     /// How many of the highest and lowest scores to return per query.
     public var topCount: Int
+    /// The same for the lowest scores.
     public var bottomCount: Int
     /// Where to write the full score matrix (.safetensors or .npy).
     public var scoresPath: String?
+    /// Threads that scan.
     public var workers: Int
     /// Bytes that prepared queries and score blocks may take; more queries are scored in several scans.
     public var memoryBytes: Int
@@ -25,9 +30,11 @@ public struct QueryRequest: Sendable {
     /// λ = ρ · tr(H)/D with this ρ unless the caller says otherwise.
     public static let defaultRelativeDamping = 1.0
 
+    /// A request; everything has a default.
     public init(
         method: Method = .influence, queriesPath: String? = nil, queryMetadataPath: String? = nil,
-        damping: Damping? = nil, curvature: String? = nil, layerPatterns: [String] = [], topCount: Int = 10,
+        damping: Damping? = nil, curvature: String? = nil, layerPatterns: [String] = [],
+        rows: RowSelection = .all, topCount: Int = 10,
         bottomCount: Int = 0, scoresPath: String? = nil, workers: Int = availableProcessorCount(),
         memoryBytes: Int = 2 << 30
     ) {
@@ -37,6 +44,7 @@ public struct QueryRequest: Sendable {
         self.damping = damping
         self.curvature = curvature
         self.layerPatterns = layerPatterns
+        self.rows = rows
         self.topCount = topCount
         self.bottomCount = bottomCount
         self.scoresPath = scoresPath

@@ -2,10 +2,13 @@ import Schema
 
 /// What is wrong with a condition, and where.
 public struct RowFilterError: Error, Hashable, Sendable, CustomStringConvertible {
+    /// The whole condition.
     public let text: String
     /// Character offset of the mistake.
     public let offset: Int
+    /// What could have stood there.
     public let expected: String
+    /// What does.
     public let found: String
 
     /// One line with the place marked by its offset.
@@ -203,8 +206,9 @@ private struct RowFilterParser {
         while position < characters.count {
             let character = characters[position]
             let followsExponent = "eE".contains(characters[position - 1])
-            guard character.isNumber || character == "." || "eE".contains(character)
-                || ("+-".contains(character) && followsExponent)
+            guard
+                character.isNumber || character == "." || "eE".contains(character)
+                    || ("+-".contains(character) && followsExponent)
             else { break }
             position += 1
         }

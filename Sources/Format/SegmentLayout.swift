@@ -133,6 +133,7 @@ public struct SegmentFooter: Sendable {
     /// Judges a container's footer by the rules of segments. O(pages).
     public init(validating footer: FileFooter) throws(FormatError) {
         let schema = try StoreSchema(decoding: footer.schema)
+        guard !schema.layers.isEmpty else { throw .layerCount(found: 0, limit: Limits.layerCount) }
         guard (1...Limits.segmentRowCount).contains(footer.rowCount) else {
             throw .rowCount(found: footer.rowCount, limit: Limits.segmentRowCount)
         }

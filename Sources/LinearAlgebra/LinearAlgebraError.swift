@@ -7,6 +7,7 @@ public enum LinearAlgebraError: Error, Hashable, CustomStringConvertible {
     /// A Cholesky factorisation met a matrix that is not positive definite: the pivot at `column` was not positive.
     case notPositiveDefinite(order: Int, column: Int)
 
+    /// One line: routine, order, info.
     public var description: String {
         switch self {
         case .notConverged(let routine, let order, let info):

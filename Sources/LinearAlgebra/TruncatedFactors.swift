@@ -222,11 +222,19 @@ private struct Factorizer {
             let root = norms[k].squareRoot()
             for index in 0..<side {
                 let value = vectors[k * side + index] * root
-                if leftIsSmaller { leftRows[component * d1 + index] = value } else { rightRows[component * d2 + index] = value }
+                if leftIsSmaller {
+                    leftRows[component * d1 + index] = value
+                } else {
+                    rightRows[component * d2 + index] = value
+                }
             }
             for index in 0..<other {
                 let value = images[k * other + index] / root
-                if leftIsSmaller { rightRows[component * d2 + index] = value } else { leftRows[component * d1 + index] = value }
+                if leftIsSmaller {
+                    rightRows[component * d2 + index] = value
+                } else {
+                    leftRows[component * d1 + index] = value
+                }
             }
             var peak: Float = 0
             for index in 0..<d1 where abs(leftRows[component * d1 + index]) > abs(peak) {

@@ -16,8 +16,10 @@ public struct LayerSchema: Hashable, Sendable {
     public let inputDimension: Int
     /// d2: the projected output dimension (columns of G).
     public let outputDimension: Int
+    /// Factors or full matrices.
     public let form: LayerForm
 
+    /// A layer of known shape.
     public init(name: String, inputDimension: Int, outputDimension: Int, form: LayerForm) {
         self.name = name
         self.inputDimension = inputDimension

@@ -1,6 +1,8 @@
 /// A block of decoded rows of one layer, in f32: what storage hands to mathematics.
 public struct LayerTile: Sendable {
+    /// Whose rows they are.
     public let layer: LayerSchema
+    /// Rows in the block.
     public let rowCount: Int
     /// Factors, component-major: element a of component k of row i at ((k · rowCount) + i) · d1 + a. Empty for a dense layer.
     public var left: [Float]

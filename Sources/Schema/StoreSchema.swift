@@ -5,6 +5,7 @@ public struct StoreSchema: Hashable, Sendable {
     /// The encoding of factor and dense columns.
     public let encoding: Encoding
 
+    /// A schema; `validate` (Format) says whether a store can have it.
     public init(layers: [LayerSchema], encoding: Encoding) {
         self.layers = layers
         self.encoding = encoding

@@ -5,18 +5,22 @@ import Schema
 
 /// How the eigenpairs of one group were found, and how good they are.
 public struct CurvatureGroupDetails: Hashable, Sendable {
-    /// How H was formed, in which precision, and how its eigenpairs were found: names, as the fit gives them.
+    /// How H was formed: a name, as the fit gives it.
     public var algorithm = ""
+    /// In which precision.
     public var arithmetic = ""
+    /// How the eigenpairs were found.
     public var solver = ""
     /// Passes over the rows.
     public var passCount = 0
-    /// max |V Vᵀ − I|, and max ‖H v − s² v‖ / s²_1.
+    /// max |V Vᵀ − I|.
     public var orthogonalityError = 0.0
+    /// max ‖H v − s² v‖ / s²_1.
     public var residual = 0.0
     /// Whether the basis spans every row that it was fitted on.
     public var spansRows = false
 
+    /// Nothing known.
     public init() {}
 
     func write(to writer: inout ByteWriter) {
@@ -54,6 +58,7 @@ public struct CurvatureGroupData: Hashable, Sendable {
     public var basis: [Float]
     /// Of the whole matrix, so that what the kept pairs miss is known.
     public var trace: Double
+    /// How the pairs were found.
     public var details: CurvatureGroupDetails
 
     /// A group; `basis` must have eigenvalues.count · gradientLength numbers.

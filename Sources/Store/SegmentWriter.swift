@@ -67,6 +67,9 @@ public struct SegmentWriter: ~Copyable {
         } catch {
             throw .schemaRefused(error)
         }
+        guard !schema.layers.isEmpty else {
+            throw .schemaRefused(.layerCount(found: 0, limit: Limits.layerCount))
+        }
         let layout = SegmentLayout(schema: schema)
         var file = try PagedFileWriter(magic: .segment, schema: schema.encoded(), temporaryPath: temporaryPath)
         for column in layout.columns { _ = file.addColumn(column) }

@@ -127,7 +127,7 @@ public final class StoreWriter {
     /// Live rows of the last commit.
     public var rowCount: Int { contents.rowCount - contents.deletedCount }
     /// Rows appended since the last commit.
-    public private(set) var pendingRowCount = 0
+    public internal(set) var pendingRowCount = 0
 
     /// The last commit as readers see it.
     public func snapshot() -> Snapshot { Snapshot(directory: directory, contents: contents) }

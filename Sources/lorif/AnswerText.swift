@@ -79,7 +79,8 @@ private func footer(_ result: QueryResult, elapsedSeconds: Double) -> String {
         parts.append(text)
     }
     if let curvature = result.curvature, let scope = result.scope {
-        parts.append("\(scope) curvature \(curvature.description.prefix(12)) of \(grouped(result.curvatureRowCount ?? 0)) rows")
+        parts.append(
+            "\(scope) curvature \(curvature.description.prefix(12)) of \(grouped(result.curvatureRowCount ?? 0)) rows")
     }
     parts.append("\(grouped(result.rowCount)) rows × \(grouped(result.layerNames.count)) layers")
     parts.append("\(byteText(result.plan.byteCount)) read")
@@ -91,7 +92,8 @@ private func footer(_ result: QueryResult, elapsedSeconds: Double) -> String {
 func answerLines(_ result: QueryResult) throws -> String {
     var text = ""
     for (answer, direction, example) in results(result) {
-        text += "{\"query\":\(JSONText.quoted(answer.identifier)),\"direction\":\"\(direction)\",\"rank\":\(example.rank),"
+        text +=
+            "{\"query\":\(JSONText.quoted(answer.identifier)),\"direction\":\"\(direction)\",\"rank\":\(example.rank),"
         text += "\"id\":\(JSONText.quoted(example.identifier)),\"score\":\(JSONText.number(example.score)),"
         text += "\"metadata\":\(example.metadata.map { JSONText.object($0) } ?? "null")}\n"
     }
@@ -107,7 +109,8 @@ func answerCSV(_ result: QueryResult) -> String {
             fieldNames.append(field.name)
         }
     }
-    var text = (["query", "direction", "rank", "id", "score"] + fieldNames.map { "metadata.\($0)" })
+    var text =
+        (["query", "direction", "rank", "id", "score"] + fieldNames.map { "metadata.\($0)" })
         .map(csvField).joined(separator: ",") + "\n"
     for (answer, direction, example) in results(result) {
         var cells = [

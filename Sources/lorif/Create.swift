@@ -37,7 +37,8 @@ struct Create: ParsableCommand {
         } else {
             standardOutput(
                 "created \(store): "
-                    + (schema.layers.isEmpty ? "layers to be decided by the first ingest" : "\(schema.layers.count) layers")
+                    + (schema.layers.isEmpty
+                        ? "layers to be decided by the first ingest" : "\(schema.layers.count) layers")
                     + ", \(encoding.name)\n")
         }
     }

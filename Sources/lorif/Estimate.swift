@@ -86,7 +86,8 @@ struct Estimate: ParsableCommand {
         standardOutput(
             ratio >= 1
                 ? "\(String(oneDecimal: ratio)) times smaller than full matrices in f16\n"
-                : "\(String(oneDecimal: 1 / ratio)) times larger than full matrices in f16: choose a smaller rank or encoding\n")
+                : "\(String(oneDecimal: 1 / ratio)) times larger than full matrices in f16: choose a smaller rank or encoding\n"
+        )
     }
 
     private struct Report: Encodable {

@@ -43,7 +43,15 @@ struct CommandFailure: Error {
         case let failure as CommandFailure:
             self = failure
         case let error as EngineError:
-            self.init(code: error == .cancelled ? .interrupted : .inputRefused, message: error.description)
+            let code: ExitStatus =
+                switch error {
+                case .cancelled: .interrupted
+                case .outputFailed: .environment
+                default: .inputRefused
+                }
+            self.init(code: code, message: error.description)
+        case let error as RowFilterError:
+            self.init(code: .usage, message: error.description)
         case let error as InterchangeError:
             self.init(code: error.isEnvironmental ? .environment : .inputRefused, message: error.description)
         case let error as StoreError:

@@ -59,13 +59,15 @@ struct Fit: ParsableCommand {
             rows.append([
                 group.layerNames.count == 1 ? group.layerNames[0] : "all \(group.layerNames.count) layers",
                 grouped(group.gradientLength), grouped(group.rank), percentText(group.capturedEnergy),
-                magnitudeText(group.largestEigenvalue), magnitudeText(group.smallestEigenvalue), group.algorithm.rawValue,
+                magnitudeText(group.largestEigenvalue), magnitudeText(group.smallestEigenvalue),
+                group.algorithm.rawValue,
             ])
         }
         standardOutput(table(rows, right: [1, 2, 3, 4, 5]))
         standardOutput(
             "curvature \(report.record.digest.description.prefix(12)) (\(scope.rawValue)) fitted on "
-                + "\(grouped(report.rowCount)) rows in \(durationText(elapsed)); \(byteText(report.record.identity.fileLength))\n")
+                + "\(grouped(report.rowCount)) rows in \(durationText(elapsed)); \(byteText(report.record.identity.fileLength))\n"
+        )
     }
 
     private struct Report: Encodable {

@@ -40,7 +40,8 @@ struct Ingest: ParsableCommand {
         let report = try withProgress { control in
             try Engine.ingest(
                 batches, into: store,
-                options: IngestOptions(encoding: encoding, rank: rank, metadataPath: metadata, onDuplicate: onDuplicate), control: control)
+                options: IngestOptions(
+                    encoding: encoding, rank: rank, metadataPath: metadata, onDuplicate: onDuplicate), control: control)
         }
         let elapsed = seconds(ContinuousClock.now - started)
         let bytesPerExample = report.rowCount > 0 ? Double(report.byteCount) / Double(report.rowCount) : 0
@@ -55,7 +56,8 @@ struct Ingest: ParsableCommand {
                     }, generation: report.generation, createdStore: report.createdStore, seconds: elapsed,
                     batches: report.batches.map {
                         Report.Batch(
-                            path: $0.path, rows: $0.rowCount, skippedRows: $0.skippedRowCount, digest: $0.digest.description,
+                            path: $0.path, rows: $0.rowCount, skippedRows: $0.skippedRowCount,
+                            digest: $0.digest.description,
                             alreadyPresent: $0.alreadyPresent)
                     }))
             return
@@ -67,10 +69,12 @@ struct Ingest: ParsableCommand {
         if skippedCount > 0 { standardOutput("\(grouped(skippedCount)) rows left out: their ids are taken\n") }
         if report.replacedRowCount > 0 { standardOutput("\(grouped(report.replacedRowCount)) rows replaced\n") }
         let full = Double(2 * report.schema.gradientLength)
-        var text = "\(grouped(report.rowCount)) rows added in \(durationText(elapsed)), \(grouped(report.totalRowCount)) in all"
+        var text =
+            "\(grouped(report.rowCount)) rows added in \(durationText(elapsed)), \(grouped(report.totalRowCount)) in all"
         if report.rowCount > 0 {
             text += "; \(byteText(report.byteCount)), \(grouped(Int(bytesPerExample.rounded()))) bytes/example"
-            text += " (full matrices in f16: \(grouped(Int(full))), \(String(oneDecimal: full / bytesPerExample)) times as many)"
+            text +=
+                " (full matrices in f16: \(grouped(Int(full))), \(String(oneDecimal: full / bytesPerExample)) times as many)"
         }
         standardOutput(text + "\n")
         if let kept = report.keptEnergy {

@@ -18,7 +18,8 @@ struct Lorif: ParsableCommand {
             """,
         version: "0.1.0",
         subcommands: [
-            Create.self, Ingest.self, Fit.self, Query.self, Inspect.self, Verify.self, Estimate.self,
+            Create.self, Ingest.self, Fit.self, Query.self, Inspect.self, Verify.self, Delete.self, Export.self,
+            Pack.self, Attach.self, Estimate.self,
         ])
 }
 

@@ -31,6 +31,10 @@ struct Query: ParsableCommand {
     var curvature: String?
     @Option(help: ArgumentHelp("Score only layers that match; may be repeated.", valueName: "glob"))
     var layers: [String] = []
+    @Option(
+        help: ArgumentHelp(
+            "Score only examples that pass, as in \"source = 'bible' and length > 64\".", valueName: "condition"))
+    var `where`: String?
     @Option(help: "Examples with the highest scores to list.")
     var top: Int = 10
     @Option(help: "Examples with the lowest scores to list.")
@@ -76,6 +80,7 @@ struct Query: ParsableCommand {
         request.damping = damping.map(Damping.absolute) ?? relativeDamping.map(Damping.relative)
         request.curvature = curvature
         request.layerPatterns = layers
+        if let condition = self.where { request.rows = .filter(try RowFilter(parsing: condition)) }
         request.topCount = top
         request.bottomCount = bottom
         request.scoresPath = scores

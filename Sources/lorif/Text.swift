@@ -25,7 +25,9 @@ func byteText(_ count: Int) -> String {
         value /= 1024
         unit += 1
     }
-    return unit == 0 ? "\(count) B" : String(format: value < 10 ? "%.2f %@" : (value < 100 ? "%.1f %@" : "%.0f %@"), value, units[unit])
+    return unit == 0
+        ? "\(count) B"
+        : String(format: value < 10 ? "%.2f %@" : (value < 100 ? "%.1f %@" : "%.0f %@"), value, units[unit])
 }
 
 /// A duration for people: "0.42 s", "3 min 05 s", "2 h 10 min".

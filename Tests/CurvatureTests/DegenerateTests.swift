@@ -18,7 +18,9 @@ import Testing
         rows.rearrange { _ in 0 }
         let fitted = try fit(rows.source(), options: options(algorithm))
         #expect(fitted.groups.allSatisfy { $0.rank == 1 && $0.spansRows })
-        let expected = oracleScores(rows, queries: queries, groups: [[0], [1], [2], [3]], rank: nil) { 0.1 * $0 / Double($1) }
+        let expected = oracleScores(rows, queries: queries, groups: [[0], [1], [2], [3]], rank: nil) {
+            0.1 * $0 / Double($1)
+        }
         let found = try productScores(rows, queries: queries, fitted: fitted, damping: .relative(0.1))
         #expect(disagreement(found, expected) < 1e-4)
     }
@@ -46,7 +48,8 @@ import Testing
         let preconditioned = try damped.precondition(dense, rowCount: 2, workers: 1)
         #expect(preconditioned[1].allSatisfy { $0 == 0 })
         #expect(preconditioned[0].contains { $0 != 0 })
-        let influence = try damped.selfInfluence(of: rows.layers.indices.map { rows.tile(0..<12, layer: $0) }, workers: 1)
+        let influence = try damped.selfInfluence(
+            of: rows.layers.indices.map { rows.tile(0..<12, layer: $0) }, workers: 1)
         #expect(influence.allSatisfy { $0 > 0 && $0.isFinite })
         // An absolute λ says how to weigh it: (1/λ) q.
         let absolute = try DampedCurvature(fitted, damping: .absolute(0.5)).precondition(dense, rowCount: 2, workers: 1)
@@ -94,13 +97,16 @@ import Testing
     func tilesWithoutRowsAndLeadingZeros(_ algorithm: FitAlgorithm) throws {
         var rows = TestRows(layers: mixedLayers, rowCount: 16, seed: 2)
         for layer in rows.layers.indices {
-            let length = rows.layers[layer].rank == nil ? rows.layers[layer].gradientLength : rows.layers[layer].outputDimension
+            let length =
+                rows.layers[layer].rank == nil ? rows.layers[layer].gradientLength : rows.layers[layer].outputDimension
             for component in 0..<(rows.layers[layer].rank ?? 1) {
                 for index in 0..<(4 * length) { rows.right[layer][component * 16 * length + index] = 0 }
             }
         }
         let fitted = try fit(rows.source(tileRowCounts: [0, 4, 0, 12, 0]), options: options(algorithm, rank: 12))
-        let expected = oracleScores(rows, queries: queries, groups: [[0], [1], [2], [3]], rank: 12) { 0.1 * $0 / Double($1) }
+        let expected = oracleScores(rows, queries: queries, groups: [[0], [1], [2], [3]], rank: 12) {
+            0.1 * $0 / Double($1)
+        }
         let found = try productScores(rows, queries: queries, fitted: fitted, damping: .relative(0.1))
         #expect(disagreement(found, expected) < 1e-4)
     }

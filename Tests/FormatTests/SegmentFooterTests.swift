@@ -106,6 +106,8 @@ private let brokenSegments: [BrokenRule] = [
     BrokenRule({ $0.pages.swapAt(4, 5) }, .missingPage(column: 4, block: 0)),
     BrokenRule({ $0.pages.removeLast() }, .missingPage(column: 10, block: 1)),
     BrokenRule({ $0.pages.append($0.pages[10]) }, .unexpectedPage(page: 25, column: 11, block: 0)),
+    BrokenRule(
+        { $0.schema = StoreSchema(layers: [], encoding: .int8).encoded() }, .layerCount(found: 0, limit: 65_536)),
     BrokenRule({ $0.schema[0] = 9 }, .unknownEncoding(9)),
 ]
 
@@ -132,8 +134,7 @@ private func layer(
 
 @Test(
     arguments: [
-        ([], FormatError.layerCount(found: 0, limit: 65_536)),
-        ([layer("")], .layerName(layer: 0, byteCount: 0, limit: 1024)),
+        ([layer("")], FormatError.layerName(layer: 0, byteCount: 0, limit: 1024)),
         ([layer(String(repeating: "ä", count: 513))], .layerName(layer: 0, byteCount: 1026, limit: 1024)),
         ([layer("a"), layer("b"), layer("a")], .duplicateLayerName(layer: 2, name: "a")),
         ([layer("a", 0, 1)], .dimension(layer: 0, found: 0, limit: 1 << 20)),

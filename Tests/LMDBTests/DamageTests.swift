@@ -90,10 +90,10 @@ struct SampleFile {
         for offset in sample.bytes.indices {
             // Meta pages and page headers decide most, so they get every bit.
             let inPage = offset % 4096
-            let isStructure = offset < 8192 ? inPage < 160 : inPage < 64
-            // Zeros are mostly free space: one in seven, unless all are asked for.
+            let isStructure = offset < 8192 ? inPage < 160 : inPage < 24
+            // Of the others one in five, unless all are asked for.
             let isExhaustive = getenv("LORIF_EXHAUSTIVE") != nil
-            guard isExhaustive || isStructure || sample.bytes[offset] != 0 || offset % 7 == 0 else { continue }
+            guard isExhaustive || isStructure || offset % 5 == 0 else { continue }
             let masks =
                 isExhaustive || isStructure
                 ? (0..<8).map { UInt8(1) << $0 } + [0xFF, 0x06] : [UInt8(1) << (offset % 8)]
@@ -112,7 +112,7 @@ struct SampleFile {
             }
         }
         // All three happen, or the test tests nothing.
-        #expect(refused > 1000 && same > 1000 && inContent > 1000, "\(refused), \(same), \(inContent)")
+        #expect(refused > 500 && same > 500 && inContent > 500, "\(refused), \(same), \(inContent)")
         #expect(sample.read() == sample.entries)
     }
 

@@ -121,6 +121,10 @@ struct SegmentBlocksTests {
             block.identifiers[3] = "id1"
             return try writeSegment(tinySchema, [block], in: directory)
         }
+        let none = StoreSchema(layers: [], encoding: .f32)
+        #expect(throws: StoreError.schemaRefused(.layerCount(found: 0, limit: 65_536))) {
+            _ = try SegmentWriter(schema: none, temporaryPath: directory.fresh(), provenance: "")
+        }
         let huge = StoreSchema(
             layers: [LayerSchema(name: "w", inputDimension: 4096, outputDimension: 1024, form: .dense)], encoding: .f32)
         #expect(throws: StoreError.self) {

@@ -75,8 +75,9 @@ import Testing
             Issue.record("\(String(describing: error))")
             return
         }
-        #expect(throws: StoreError.schemaRefused(.layerCount(found: 0, limit: Limits.layerCount))) {
-            _ = try StoreWriter.create(at: path, schema: StoreSchema(layers: [], encoding: .f32))
+        #expect(throws: StoreError.schemaRefused(.duplicateLayerName(layer: 1, name: "w"))) {
+            let layer = LayerSchema(name: "w", inputDimension: 1, outputDimension: 1, form: .dense)
+            _ = try StoreWriter.create(at: path, schema: StoreSchema(layers: [layer, layer], encoding: .f32))
         }
         #expect(try fileNames(inDirectory: directory.path) == ["file"])
     }

@@ -1,0 +1,49 @@
+import Schema
+import Store
+
+/// What an attach did.
+public struct AttachReport: Sendable {
+    /// Segments added.
+    public let attachedPaths: [String]
+    /// Segments that the store has already.
+    public let presentPaths: [String]
+    /// Rows added.
+    public let addedRowCount: Int
+    /// Live rows afterwards.
+    public let totalRowCount: Int
+    /// The store's generation afterwards.
+    public let generation: UInt64
+}
+
+/// Takes packed segments into a store by one commit, creating the store with their layers if there is none.
+///
+/// All of them or none: a damaged segment, other layers or a taken id refuses the whole command. A segment that was attached
+/// before adds nothing.
+public func attachSegments(
+    _ segmentPaths: [String], to storePath: String, control: OperationControl = OperationControl()
+) throws -> AttachReport {
+    guard let firstPath = segmentPaths.first else { throw EngineError.invalidRequest("no segment files given") }
+    let writer: StoreWriter
+    if try StoreWriter.isPathFree(storePath) {
+        writer = try StoreWriter.create(at: storePath, schema: try SegmentReader(path: firstPath).schema)
+    } else {
+        writer = try StoreWriter.open(at: storePath)
+        if writer.schema.layers.isEmpty { try writer.adopt(try SegmentReader(path: firstPath).schema) }
+    }
+    defer { writer.abandon() }
+    var attached: [String] = []
+    var present: [String] = []
+    for (index, path) in segmentPaths.enumerated() {
+        try control.cancellation.check()
+        if try writer.attach(path) { attached.append(path) } else { present.append(path) }
+        control.report(
+            ProgressUpdate(
+                stage: "attach", completedCount: (index + 1) * 1000 / segmentPaths.count, totalCount: 1000,
+                byteCount: 0,
+                unit: .share))
+    }
+    let summary = try writer.commit()
+    return AttachReport(
+        attachedPaths: attached, presentPaths: present, addedRowCount: summary.addedRowCount,
+        totalRowCount: writer.rowCount, generation: writer.generation)
+}

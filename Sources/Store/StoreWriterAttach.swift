@@ -1,0 +1,61 @@
+import Files
+import Glibc
+
+extension StoreWriter {
+    /// Takes in a segment written elsewhere (`SegmentPacker`); it waits for `commit` like appended rows.
+    ///
+    /// The file is checked whole, copied, and left as it is. Returns false when the very same
+    /// segment was taken in before, now or by an earlier commit. Throws `.schemaDiffers`, `.identifierInStore`,
+    /// `.identifierRepeated`, or the segment's damage; rows already appended must have been committed.
+    public func attach(_ path: String) throws(StoreError) -> Bool {
+        try checkAlive()
+        precondition(rows.rowCount == 0 && segment == nil, "appended rows are pending: commit or abandon them first")
+        let source = try SegmentReader(path: path)
+        if let damage = source.damages().first { throw damage }
+        guard source.schema == schema else { throw .schemaDiffers(path: path) }
+        let digest = source.identity.footerDigest
+        guard ingestRecord(ofFile: digest) == nil else { return false }
+
+        var identifiers: [String] = []
+        for block in 0..<source.blockCount { identifiers += try source.readIdentifiers(block: block) }
+        if let place = try locate(identifiers).keys.min() {
+            throw .identifierInStore(identifier: identifiers[place])
+        }
+        if let place = pendingPlaces(of: identifiers).first {
+            throw .identifierRepeated(identifier: identifiers[place])
+        }
+        let firstRowNumber = try take(in: source, identifiers: identifiers)
+        recordIngest(
+            ofFile: digest, path: path, rowCount: source.rowCount, firstRowNumber: firstRowNumber,
+            provenance: source.provenance)
+        return true
+    }
+
+    /// Copies a segment under its own number and lists it as sealed; gives the running number of its first row.
+    private func take(in source: SegmentReader, identifiers: [String]) throws(StoreError) -> UInt64 {
+        let number = nextSegmentNumber
+        nextSegmentNumber += 1
+        let path = directory.segmentPath(number)
+        do {
+            try copyFile(
+                source.path, temporaryPath: directory.temporaryPath + "/" + SegmentInfo.fileName(number), as: path)
+        } catch {
+            throw .file(error)
+        }
+        do {
+            // The copy is what counts: what was checked before could have changed since.
+            let reader = try SegmentReader(path: path, expecting: source.identity)
+            let firstRowNumber = nextRowNumber
+            sealed.append(
+                SealedSegment(
+                    number: number, firstRowNumber: firstRowNumber, identity: source.identity, reader: reader))
+            for identifier in identifiers { newHashes.insert(IdentifierCandidate(identifier).hash) }
+            pendingRowCount += source.rowCount
+            nextRowNumber += UInt64(source.rowCount)
+            return firstRowNumber
+        } catch {
+            unlink(path)
+            throw error
+        }
+    }
+}

@@ -1,0 +1,44 @@
+import ArgumentParser
+import Engine
+
+/// `lorif export`: rows back into a factor batch.
+struct Export: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Write examples as a factor batch file, with their metadata beside it.",
+        discussion: """
+            The inverse of ingest: numbers as they are stored, in the type that holds them exactly.
+
+              lorif export store part.safetensors --where "source = 'bible'"
+            """)
+
+    @Argument(help: "The store.")
+    var store: String
+    @Argument(help: ArgumentHelp("The file to write.", valueName: "out.safetensors"))
+    var output: String
+    @OptionGroup var rows: RowOptions
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func run() throws {
+        let selection = try rows.selection() ?? .all
+        let report = try withProgress { try exportRows(of: store, to: output, selection, control: $0) }
+        if json {
+            try printJSON(
+                Report(
+                    output: output, metadata: report.metadataPath, rows: report.rowCount,
+                    type: "\(report.elementType)", bytes: report.byteCount))
+        } else {
+            standardOutput(
+                "\(grouped(report.rowCount)) rows in \(output), \(report.elementType), \(byteText(report.byteCount))"
+                    + (report.metadataPath.map { "; metadata in \($0)" } ?? "") + "\n")
+        }
+    }
+
+    private struct Report: Encodable {
+        let output: String
+        let metadata: String?
+        let rows: Int
+        let type: String
+        let bytes: Int
+    }
+}

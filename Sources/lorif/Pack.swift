@@ -1,0 +1,63 @@
+import ArgumentParser
+import Engine
+import Schema
+
+/// `lorif pack`: factor batches as a segment file.
+struct Pack: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Write factor batches as one segment file, without a store.",
+        discussion: """
+            For many workers that write without coordination: each packs its own rows, on any machine, and 'lorif attach' joins \
+            the segments later. Rows must have ids.
+
+              lorif pack worker-7.segment factors-7-*.safetensors --encoding int8
+            """)
+
+    @Argument(help: ArgumentHelp("The file to write.", valueName: "out.segment"))
+    var output: String
+    @Argument(help: ArgumentHelp("Factor batch files.", valueName: "batch"))
+    var batches: [String]
+    @Option(help: ArgumentHelp("Take layers, ranks and encoding from this store.", valueName: "store"))
+    var layersOf: String?
+    @Option(help: "How numbers are stored: \(encodingNames); must be that of the store that will take it.")
+    var encoding: Encoding?
+    @Option(help: "Factor full gradients to this rank; without it they stay full.")
+    var rank: Int?
+    @Option(help: ArgumentHelp("JSONL file of user metadata.", valueName: "file"))
+    var metadata: String?
+    @Flag(help: "Print JSON.")
+    var json = false
+
+    func validate() throws {
+        if let rank, !(1...Limits.rank).contains(rank) {
+            throw ValidationError("--rank must be from 1 to \(Limits.rank), not \(rank)")
+        }
+        if layersOf != nil, rank != nil { throw ValidationError("--layers-of says the ranks: leave out --rank") }
+    }
+
+    func run() throws {
+        let report = try withProgress { control in
+            try packSegment(
+                batches, to: output, layersOf: layersOf,
+                options: IngestOptions(encoding: encoding, rank: rank, metadataPath: metadata), control: control)
+        }
+        if json {
+            try printJSON(
+                Report(
+                    output: output, rows: report.rowCount, bytes: report.byteCount, digest: report.digest,
+                    encoding: report.schema.encoding.name, keptEnergy: report.keptEnergy))
+        } else {
+            standardOutput(
+                "\(output): \(grouped(report.rowCount)) rows, \(byteText(report.byteCount)), "
+                    + "\(grouped(report.byteCount / max(1, report.rowCount))) bytes/example\n")
+            if let kept = report.keptEnergy { standardOutput("energy kept by the factors: \(percentText(kept))\n") }
+        }
+    }
+
+    private struct Report: Encodable {
+        let output: String
+        let rows, bytes: Int
+        let digest, encoding: String
+        let keptEnergy: Double?
+    }
+}

@@ -1,0 +1,141 @@
+"""Reads a store's logical content through the program's own commands, and accounts for its files."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import safe_open
+
+from kill_harness.batches import Schema, row_fingerprint
+from kill_harness.model import RELATIVE_DAMPING, Observation, ObservedRow, ScoreTable
+from kill_harness.program import REFUSED_CODES, Program, Run
+
+RESULT_FIELDS = {"query", "direction", "rank", "id", "score"}
+# More results than a store ever has rows here.
+EVERY_ROW = 100_000
+STANDING_FILES = {"lorif.store", "catalog/data.mdb", "catalog/lock.mdb", "writer.lock"}
+
+
+class ObservationError(Exception):
+    """A reading command failed on a store that should be whole."""
+
+
+@dataclass
+class Observer:
+    """Observes one store."""
+
+    program: Program
+    folder: Path
+    schema: Schema
+    probes: Path
+
+    def observe(self, store: Path, snapshot_names: set[str]) -> Observation:
+        """Everything that can be asked about the store."""
+        can_export = self.program.has_command("export")
+        rows = self._exported(store) if can_export else []
+        dot = self._scores(store, "--method", "dot")
+        if not can_export:
+            rows = self._listed(store, dot)
+        seen = Observation(rows, dot)
+        if self.program.has_command("fit"):
+            seen.influence_seen = True
+            damping = ("--relative-damping", RELATIVE_DAMPING)
+            seen.influence = self._scores(store, "--method", "influence", *damping)
+        if self.program.has_option("query", "--snapshot"):
+            seen.snapshots = {
+                name: self._scores(store, "--method", "dot", "--snapshot", name) for name in sorted(snapshot_names)
+            }
+        return seen
+
+    def exported_rows(self, store: Path) -> list[ObservedRow]:
+        """The rows alone."""
+        if self.program.has_command("export"):
+            return self._exported(store)
+        return self._listed(store, self._scores(store, "--method", "dot"))
+
+    def _read(self, *arguments: object) -> Run:
+        run = self.program.run(*arguments)
+        if run.code != 0 and run.code not in REFUSED_CODES:
+            raise ObservationError(f"a reader failed\n{run}")
+        return run
+
+    def _exported(self, store: Path) -> list[ObservedRow]:
+        path = self.folder / "exported.safetensors"
+        beside = path.with_suffix(".jsonl")
+        path.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
+        if self._read("export", store, path).code != 0:
+            # Nothing to export is refused; whether nothing was expected is the comparison's business.
+            return []
+        with safe_open(path, "np") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            identifiers = json.loads((file.metadata() or {}).get("ids", "[]"))
+        expected = {name for layer in self.schema for name in layer.tensor_shapes()}
+        if set(tensors) != expected or {str(tensor.dtype) for tensor in tensors.values()} != {"float32"}:
+            raise ObservationError(f"export holds {sorted(tensors)}, expected float32 tensors {sorted(expected)}")
+        records = {}
+        if beside.exists():
+            for line in beside.read_text(encoding="utf-8").split("\n"):
+                record = json.loads(line) if line else {}
+                records[record.pop("id", None)] = record
+        return [
+            ObservedRow(identifier, row_fingerprint(self.schema, tensors, index), records.get(identifier, {}))
+            for index, identifier in enumerate(identifiers)
+        ]
+
+    def _scores(self, store: Path, *options: object) -> ScoreTable | None:
+        path = self.folder / "scores.safetensors"
+        path.unlink(missing_ok=True)
+        results = ("--top", 1, "--bottom", 0, "--format", "jsonl", "--output", self.folder / "results.jsonl")
+        (self.folder / "results.jsonl").unlink(missing_ok=True)
+        run = self._read("query", store, self.probes, *options, "--scores", path, *results)
+        if run.code != 0:
+            return None
+        with safe_open(path, "np") as file:
+            identifiers = json.loads((file.metadata() or {})["example_ids"])
+            return ScoreTable(identifiers, file.get_tensor("scores"))
+
+    def _listed(self, store: Path, dot: ScoreTable | None) -> list[ObservedRow]:
+        """The rows as a query reports them, for a program without export."""
+        if dot is None:
+            return []
+        results = ("--method", "dot", "--top", EVERY_ROW, "--bottom", 0, "--format", "jsonl")
+        run = self._read("query", store, self.probes, *results)
+        if run.code != 0:
+            raise ObservationError(f"a query that worked before does not list its results\n{run}")
+        records: dict[str, dict[str, object]] = {}
+        for line in run.stdout.split("\n"):
+            if line:
+                result = json.loads(line)
+                rest = {name: value for name, value in result.items() if name not in RESULT_FIELDS}
+                records[result["id"]] = (rest["metadata"] or {}) if "metadata" in rest else rest
+        return [ObservedRow(identifier, None, records.get(identifier)) for identifier in dot.identifiers]
+
+    def unaccounted_files(self, store: Path, snapshot_names: set[str]) -> list[str]:
+        """Files that `inspect` does not name as part of the store, when a writer has just finished.
+
+        What `verify` names is no excuse: it also lists what belongs to no commit.
+        """
+        reports = [self.program.run("inspect", store, option, "--json") for option in ("--segments", "--curvature")]
+        if self.program.has_option("inspect", "--snapshot"):
+            for name in sorted(snapshot_names):
+                for option in ("--segments", "--curvature"):
+                    reports.append(self.program.run("inspect", store, option, "--snapshot", name, "--json"))
+        for report in reports:
+            if report.code != 0:
+                raise ObservationError(f"a reader failed\n{report}")
+        named = " ".join(report.stdout for report in reports)
+        words = set(re.findall(r"[0-9A-Za-z_.-]+", named))
+        numbers = {int(number) for number in re.findall(r'"(?:number|segment|id)"\s*:\s*"?(\d+)"?', named)}
+        unknown = []
+        for path in sorted(store.rglob("*")):
+            name = str(path.relative_to(store))
+            if path.is_dir() or name in STANDING_FILES:
+                continue
+            known = path.parent.name in ("segments", "curvature") and (path.name in words or path.stem in words)
+            if not known and path.parent.name == "segments" and re.fullmatch(r"[0-9a-f]{16}", path.stem):
+                known = int(path.stem, 16) in numbers
+            if not known:
+                unknown.append(name)
+        return unknown
