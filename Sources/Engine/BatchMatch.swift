@@ -51,6 +51,20 @@ struct BatchMatch: Sendable {
         schema.layers.indices.contains { isFactored(layer: $0) }
     }
 
+    /// How many rows to read at once so that decoded rows stay within `memoryBytes`: a full block if possible.
+    ///
+    /// The writer holds up to two blocks and encodes one more; each worker holds one layer of the rows being read, as bytes,
+    /// as numbers, and once more while it is factored. Throws `.memoryTooSmall` when not even 32 rows fit.
+    func rowsAtOnce(memoryBytes: Int, workers: Int) throws(EngineError) -> Int {
+        let rowBytes = 4 * schema.storedNumberCount
+        let blockBytes = 3 * schema.rowsPerBlock * rowBytes
+        let widestLayer = batch.layers.map { 4 * $0.schema.storedNumberCount }.max() ?? 0
+        let bytesPerRow = 3 * workers * widestLayer + rowBytes
+        let rows = (memoryBytes - blockBytes) / bytesPerRow
+        guard rows >= 32 else { throw .memoryTooSmall(needed: blockBytes + 32 * bytesPerRow, given: memoryBytes) }
+        return min(rows, schema.rowsPerBlock)
+    }
+
     private func isFactored(layer: Int) -> Bool {
         schema.layers[layer].rank != nil && batch.layers[positions[layer]].form == .full
     }

@@ -18,6 +18,8 @@ public enum EngineError: Error, Hashable, Sendable {
     case duplicateIdentifier(path: String, row: Int, identifier: String, where: String)
     /// The rows have no ids, and there is no store to number them.
     case identifiersMissing(path: String)
+    /// The memory budget cannot hold what has to be held.
+    case memoryTooSmall(needed: Int, given: Int)
     /// The store has no rows.
     case storeEmpty(path: String)
     /// The method needs curvature and there is none.
@@ -73,6 +75,8 @@ extension EngineError: CustomStringConvertible {
                 + "use '--on-duplicate skip' or '--on-duplicate replace' if that is meant"
         case .identifiersMissing(let path):
             "\(path): rows without ids can be ingested, but not packed: only a store can number them"
+        case .memoryTooSmall(let needed, let given):
+            "--memory: at least \(needed) bytes are needed for rows of this size, \(given) are allowed"
         case .storeEmpty(let path):
             "\(path): the store has no rows; add some with 'lorif ingest \(path) BATCH'"
         case .curvatureMissing(let path, let method):

@@ -14,18 +14,28 @@ public struct IngestOptions: Sendable {
     public var metadataPath: String?
     /// What to do with rows whose id the store, or an earlier row, has.
     public var onDuplicate: DuplicatePolicy
+    /// What becomes visible together.
+    public var atomicity: Atomicity
+    /// Bytes that decoded rows may take, on top of the batches' ids.
+    public var memoryBytes: Int
     /// Threads that read and factor.
     public var workers: Int
+
+    /// Bytes for decoded rows unless the caller says otherwise.
+    public static let defaultMemoryBytes = 1 << 30
 
     /// Options; everything has a default.
     public init(
         encoding: Encoding? = nil, rank: Int? = nil, metadataPath: String? = nil,
-        onDuplicate: DuplicatePolicy = .error, workers: Int = availableProcessorCount()
+        onDuplicate: DuplicatePolicy = .error, atomicity: Atomicity = .command,
+        memoryBytes: Int = IngestOptions.defaultMemoryBytes, workers: Int = availableProcessorCount()
     ) {
         self.encoding = encoding
         self.rank = rank
         self.metadataPath = metadataPath
         self.onDuplicate = onDuplicate
+        self.atomicity = atomicity
+        self.memoryBytes = memoryBytes
         self.workers = workers
     }
 }
@@ -38,6 +48,14 @@ public enum DuplicatePolicy: String, Sendable, CaseIterable {
     case skip
     /// The new row takes the place; the old one is deleted in the same commit.
     case replace
+}
+
+/// What an ingest of several files makes visible together.
+public enum Atomicity: String, Sendable, CaseIterable {
+    /// All files or none.
+    case command
+    /// Each file by itself: after an error or a crash the files before it are in the store.
+    case file
 }
 
 /// What an ingest did.
@@ -83,8 +101,8 @@ public struct IngestReport: Sendable {
 /// Appends factor batches to a store, creating it from the first batch's layers if there is none.
 ///
 /// Headers, layers and ids of all batches are checked before anything is written, and all rows become visible by one commit:
-/// after any error the store is as it was, and a store that would have been created is not there.
-/// Memory: two row blocks decoded (`Limits.blockBytes` each) and encoded, and the batches' ids.
+/// after any error the store is as it was, and a store that would have been created is not there. With `Atomicity.file` each file has
+/// a commit of its own. Memory: `memoryBytes` and the batches' ids, whatever the size of the files.
 public func ingest(
     _ batchPaths: [String], into storePath: String, options: IngestOptions = IngestOptions(),
     control: OperationControl = OperationControl()
@@ -112,7 +130,7 @@ public func ingest(
     } catch {
         writer.abandon()
         // Still under the writer's lock, so that nobody else can have put rows into it.
-        try? FileManager.default.removeItem(atPath: storePath)
+        if writer.rowCount == 0 { try? FileManager.default.removeItem(atPath: storePath) }
         throw error
     }
 }
@@ -213,50 +231,54 @@ private struct IngestOperation {
         let totalRowCount = sources.reduce(0) { $0 + $1.batch.rowCount }
         var energy = EnergyTally(layerCount: schema.layers.count)
         var completedCount = 0
-        var readByteCount = 0
         var inputByteCount = 0
+        var commits: [CommitSummary] = []
         for source in sources {
             let batch = source.batch
             guard !source.alreadyPresent else {
                 completedCount += batch.rowCount
                 continue
             }
+            let rowsAtOnce = try source.match.rowsAtOnce(memoryBytes: options.memoryBytes, workers: options.workers)
             if options.onDuplicate == .replace, let identifiers = batch.identifiers {
                 _ = try writer.delete(
                     identifiers: identifiers.indices.filter { !source.skippedRows.contains($0) }.map { identifiers[$0] }
                 )
             }
             let firstRowNumber = writer.nextRowNumber
-            for start in stride(from: 0, to: batch.rowCount, by: schema.rowsPerBlock) {
+            for start in stride(from: 0, to: batch.rowCount, by: rowsAtOnce) {
                 try control.cancellation.check()
-                let rows = start..<min(batch.rowCount, start + schema.rowsPerBlock)
+                let rows = start..<min(batch.rowCount, start + rowsAtOnce)
                 try append(rows, of: source, energy: &energy)
                 completedCount += rows.count
                 control.report(
                     ProgressUpdate(
                         stage: "ingest", completedCount: completedCount, totalCount: totalRowCount,
-                        byteCount: readByteCount + batch.byteCount / batch.rowCount * rows.upperBound))
+                        byteCount: inputByteCount + batch.byteCount / batch.rowCount * rows.upperBound))
             }
-            readByteCount += batch.byteCount
             inputByteCount += batch.byteCount
             writer.recordIngest(
                 ofFile: source.digest, path: batch.path, rowCount: batch.rowCount - source.skippedRows.count,
                 firstRowNumber: firstRowNumber, provenance: batch.provenanceText)
+            if options.atomicity == .file { commits.append(try writer.commit()) }
         }
         try control.cancellation.check()
-        let summary = try writer.commit()
+        commits.append(try writer.commit())
+        let segments = commits.flatMap(\.segments)
         return IngestReport(
             batches: sources.map {
                 IngestReport.Batch(
                     path: $0.batch.path, rowCount: $0.batch.rowCount, skippedRowCount: $0.skippedRows.count,
                     digest: $0.digest, alreadyPresent: $0.alreadyPresent)
-            }, schema: schema, rowCount: summary.addedRowCount, replacedRowCount: summary.deletedRowCount,
-            byteCount: summary.segments.reduce(0) { $0 + $1.identity.fileLength }, totalRowCount: writer.rowCount,
+            }, schema: schema, rowCount: commits.reduce(0) { $0 + $1.addedRowCount },
+            replacedRowCount: commits.reduce(0) { $0 + $1.deletedRowCount },
+            byteCount: segments.reduce(0) { $0 + $1.identity.fileLength }, totalRowCount: writer.rowCount,
             inputByteCount: inputByteCount, keptEnergy: energy.keptShare,
             keptEnergyByLayer: energy.keptShares.map { (schema.layers[$0.layer].name, $0.share) },
-            generation: summary.generation, createdStore: createdStore)
+            generation: writer.generation, createdStore: createdStore)
     }
 
+    /// Reads, factors and appends some rows of a batch, all layers at once.
     private func append(_ rows: Range<Int>, of source: Source, energy: inout EnergyTally) throws {
         let block = try source.match.readBlock(rows, workers: options.workers, energy: &energy)
         guard source.batch.identifiers != nil else { return try writer.appendNumbering(block) }

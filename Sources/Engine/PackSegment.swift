@@ -64,9 +64,10 @@ public func packSegment(
     var energy = EnergyTally(layerCount: schema.layers.count)
     var completed = 0
     for match in matches {
-        for start in stride(from: 0, to: match.batch.rowCount, by: schema.rowsPerBlock) {
+        let rowsAtOnce = try match.rowsAtOnce(memoryBytes: options.memoryBytes, workers: options.workers)
+        for start in stride(from: 0, to: match.batch.rowCount, by: rowsAtOnce) {
             try control.cancellation.check()
-            let rows = start..<min(match.batch.rowCount, start + schema.rowsPerBlock)
+            let rows = start..<min(match.batch.rowCount, start + rowsAtOnce)
             try packer.append(try match.readBlock(rows, workers: options.workers, energy: &energy))
             completed += rows.count
             control.report(

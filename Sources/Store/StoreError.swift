@@ -88,6 +88,8 @@ public enum StoreError: Error, Hashable, Sendable {
     case writerEnded(path: String)
     /// No curvature of that name.
     case curvatureUnknown(Digest)
+    /// A segment file that was to be attached is damaged, or has other layers or another encoding than the store.
+    case attachmentRefused(path: String, reason: String)
     /// A curvature breaks a rule.
     case curvatureShape(what: String, expected: String, found: String)
     // End of group.
@@ -151,6 +153,7 @@ extension StoreError: CustomStringConvertible {
         case .pathTaken(let path): "\(path) exists already: a store is created under a new name"
         case .storeNotWritable(let path):
             "the store \(path) can only be read: no permission to write, or a read-only disk"
+        case .attachmentRefused(let path, let reason): "\(path): cannot be attached: \(reason)"
         case .locked(let lockPath): "another program is writing to this store: it holds the lock \(lockPath)"
         case .identityDamaged(let path, let expected, let found):
             "\(path) is damaged: expected \(expected), found \(found)"

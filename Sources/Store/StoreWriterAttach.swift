@@ -1,18 +1,17 @@
 import Files
 import Glibc
+import Schema
 
 extension StoreWriter {
     /// Takes in a segment written elsewhere (`SegmentPacker`); it waits for `commit` like appended rows.
     ///
     /// The file is checked whole, copied, and left as it is. Returns false when the very same
-    /// segment was taken in before, now or by an earlier commit. Throws `.schemaDiffers`, `.identifierInStore`,
-    /// `.identifierRepeated`, or the segment's damage; rows already appended must have been committed.
+    /// segment was taken in before, now or by an earlier commit. Throws `.attachmentRefused`, `.identifierInStore`
+    /// or `.identifierRepeated`; rows already appended must have been committed.
     public func attach(_ path: String) throws(StoreError) -> Bool {
         try checkAlive()
         precondition(rows.rowCount == 0 && segment == nil, "appended rows are pending: commit or abandon them first")
-        let source = try SegmentReader(path: path)
-        if let damage = source.damages().first { throw damage }
-        guard source.schema == schema else { throw .schemaDiffers(path: path) }
+        let source = try openSource(path)
         let digest = source.identity.footerDigest
         guard ingestRecord(ofFile: digest) == nil else { return false }
 
@@ -29,6 +28,26 @@ extension StoreWriter {
             ofFile: digest, path: path, rowCount: source.rowCount, firstRowNumber: firstRowNumber,
             provenance: source.provenance)
         return true
+    }
+
+    /// Opens and checks a segment that is not yet the store's: whatever is wrong with it is refused input, not a damaged store.
+    private func openSource(_ path: String) throws(StoreError) -> SegmentReader {
+        let source: SegmentReader
+        do {
+            source = try SegmentReader(path: path)
+        } catch .file(let error) {
+            throw .file(error)
+        } catch {
+            throw .attachmentRefused(path: path, reason: "\(error)")
+        }
+        if let damage = source.damages().first { throw .attachmentRefused(path: path, reason: "\(damage)") }
+        guard source.schema == schema else {
+            throw .attachmentRefused(
+                path: path,
+                reason: "expected \(schema.layers.count) layers in \(schema.encoding.name) as in the store, found "
+                    + "\(source.schema.layers.count) in \(source.schema.encoding.name), or others by name, shape or rank")
+        }
+        return source
     }
 
     /// Copies a segment under its own number and lists it as sealed; gives the running number of its first row.

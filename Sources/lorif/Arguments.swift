@@ -1,5 +1,6 @@
 public import ArgumentParser
 public import Engine
+import Foundation
 public import Schema
 
 /// The encodings' names for help texts.
@@ -17,3 +18,29 @@ extension Encoding: ExpressibleByArgument {
 extension Engine.Method: ExpressibleByArgument {}
 
 extension DuplicatePolicy: ExpressibleByArgument {}
+
+extension Atomicity: ExpressibleByArgument {}
+
+/// A number of bytes on the command line: `1073741824`, `512MiB`, `4GiB`, `2GB`.
+struct ByteCount: ExpressibleByArgument {
+    let value: Int
+
+    init(_ value: Int) { self.value = value }
+
+    init?(argument: String) {
+        let units = [
+            ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("KB", 1000), ("MB", 1_000_000),
+            ("GB", 1_000_000_000), ("TB", 1_000_000_000_000), ("B", 1), ("", 1),
+        ]
+        for (suffix, scale) in units where argument.hasSuffix(suffix) {
+            guard let number = Double(argument.dropLast(suffix.count)), number > 0, number * Double(scale) < 1e18 else {
+                return nil
+            }
+            value = Int(number * Double(scale))
+            return
+        }
+        return nil
+    }
+
+    var defaultValueDescription: String { byteText(value).replacingOccurrences(of: " ", with: "") }
+}

@@ -26,6 +26,10 @@ struct Ingest: ParsableCommand {
     var metadata: String?
     @Option(help: "What to do with rows whose id is taken: error, skip or replace.")
     var onDuplicate: DuplicatePolicy = .error
+    @Option(help: "What becomes visible together: the whole command, or each file.")
+    var atomic: Atomicity = .command
+    @Option(help: "Memory for decoded rows, as in 512MiB or 4GiB.")
+    var memory: ByteCount = ByteCount(IngestOptions.defaultMemoryBytes)
     @Flag(help: "Print JSON.")
     var json = false
 
@@ -41,7 +45,8 @@ struct Ingest: ParsableCommand {
             try Engine.ingest(
                 batches, into: store,
                 options: IngestOptions(
-                    encoding: encoding, rank: rank, metadataPath: metadata, onDuplicate: onDuplicate), control: control)
+                    encoding: encoding, rank: rank, metadataPath: metadata, onDuplicate: onDuplicate,
+                    atomicity: atomic, memoryBytes: memory.value), control: control)
         }
         let elapsed = seconds(ContinuousClock.now - started)
         let bytesPerExample = report.rowCount > 0 ? Double(report.byteCount) / Double(report.rowCount) : 0
