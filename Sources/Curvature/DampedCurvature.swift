@@ -71,7 +71,12 @@ public struct DampedCurvature: Sendable {
     ///
     /// Per group (1/λ)·max(0, ‖g‖² − Σ p²) + Σ p²/(s² + λ) with the coordinates p = V g; the first term is zero when the basis is
     /// complete (r = D). In Double. 2·rows·r·D operations.
-    public func selfInfluence(of tiles: [LayerTile], workers: Int) throws(CurvatureError) -> [Double] {
+    ///
+    /// `forFittedRows` promises that the rows are among those that the curvature was fitted on. Where the basis spans those, the first
+    /// term is zero, and what rounding makes of it, large beside the second when λ is small, is left out.
+    public func selfInfluence(
+        of tiles: [LayerTile], forFittedRows: Bool = false, workers: Int
+    ) throws(CurvatureError) -> [Double] {
         let rowCount = tiles.first?.rowCount ?? 0
         let pieces = makePieces { layer, length in
             require(tiles.indices.contains(layer), "tiles lack a layer of the curvature")
@@ -106,8 +111,8 @@ public struct DampedCurvature: Sendable {
                         energy += square
                         inside += square / (group.eigenvalues[k] + lambda)
                     }
-                    let outside =
-                        rank == group.gradientLength ? 0 : max(0, sums[index][rows.count * rank + row] - energy)
+                    let insideOnly = rank == group.gradientLength || (forFittedRows && group.spansRows)
+                    let outside = insideOnly ? 0 : max(0, sums[index][rows.count * rank + row] - energy)
                     total[rows.lowerBound + row] += outside / lambda + inside
                 }
             }

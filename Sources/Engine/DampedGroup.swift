@@ -31,8 +31,10 @@ struct DampedGroup: Sendable {
     }
 
     /// gᵀ(H + λI)⁻¹g of every row, from the tiles of the group's layers in order.
-    func selfInfluence(of tiles: [LayerTile]) throws(CurvatureError) -> [Double] {
-        try operation.selfInfluence(of: tiles, workers: 1)
+    ///
+    /// `forFittedRows` promises that the curvature was fitted on these rows, among others.
+    func selfInfluence(of tiles: [LayerTile], forFittedRows: Bool) throws(CurvatureError) -> [Double] {
+        try operation.selfInfluence(of: tiles, forFittedRows: forFittedRows, workers: 1)
     }
 }
 

@@ -1,3 +1,4 @@
+import Format
 import Kernels
 public import Schema
 
@@ -32,7 +33,7 @@ public func estimateStorage(
     var storedBytes = 0
     var pageCount = 0
     func addPage(_ byteCount: Int, count: Int = 1) {
-        let alignment = byteCount >= 4096 ? 4096 : 64
+        let alignment = FileGeometry.alignment(ofPage: byteCount)
         storedBytes += (byteCount + alignment - 1) / alignment * alignment * count
         pageCount += count
     }

@@ -15,6 +15,8 @@ struct PreparedScan: Sendable {
     let queryNorms: [Double]
     /// The damped curvature groups that self-influence sums over.
     let groups: [DampedGroup]
+    /// Whether the curvature was fitted on the rows of the store as they are.
+    let curvatureIsCurrent: Bool
 }
 
 extension PreparedScan {
@@ -43,7 +45,7 @@ extension PreparedScan {
                 pendingTiles[layer] = tile
                 for group in groups where group.layers.last == layer {
                     let tiles = group.layers.compactMap { pendingTiles.removeValue(forKey: $0) }
-                    for (row, value) in try group.selfInfluence(of: tiles).enumerated() {
+                    for (row, value) in try group.selfInfluence(of: tiles, forFittedRows: curvatureIsCurrent).enumerated() {
                         selfInfluences[row] += value
                     }
                 }

@@ -163,7 +163,8 @@ private struct QuerySession {
         }
         return PreparedScan(
             method: request.method, queryCount: range.count, layers: plan.layers, scorers: scorers,
-            queryNorms: queryNorms, groups: request.method.needsSelfInfluence ? groups : [])
+            queryNorms: queryNorms, groups: request.method.needsSelfInfluence ? groups : [],
+            curvatureIsCurrent: curvatureIsCurrent)
     }
 
     /// What a score file says about itself (Formats/scores.md).

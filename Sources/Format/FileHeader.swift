@@ -20,12 +20,14 @@ public enum FileGeometry {
     public static let headerCopyByteCount = 40
     /// Where the footer, the tail and small pages begin: a multiple of this.
     public static let alignment = 64
-    /// Where pages of at least this many stored bytes begin: a multiple of it, so that direct I/O can read them.
+    /// Pages of at least this many stored bytes are large: alignment costs them at most a sixteenth of their size.
+    public static let largePageByteCount = 65_536
+    /// Where large pages begin: a multiple of this, so that direct I/O reads them without a margin.
     public static let largePageAlignment = 4096
 
     /// The alignment of a page of that stored length.
     public static func alignment(ofPage storedLength: Int) -> Int {
-        storedLength >= largePageAlignment ? largePageAlignment : alignment
+        storedLength >= largePageByteCount ? largePageAlignment : alignment
     }
 
     /// The smallest multiple of `alignment` (a power of two) that is at least `offset`, nil when it would overflow.

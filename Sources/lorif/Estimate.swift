@@ -7,9 +7,9 @@ struct Estimate: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Bytes that a store will take, before you write it.",
         discussion: """
-            Example: a million examples, 16 layers projected to 64×64, rank 1, 8-bit codes:
+            Example: a million examples, 16 layers projected to 64×64, factors of rank 1:
 
-              lorif estimate --examples 1000000 --layers 16 --d1 64 --d2 64 --rank 1 --encoding int8
+              lorif estimate --examples 1000000 --layers 16 --d1 64 --d2 64 --rank 1
 
             Without --rank the layers are counted as full matrices. User metadata is not included.
             """)

@@ -12,7 +12,8 @@ struct Query: ParsableCommand {
             may be full gradients (best) or factors, and may be fewer than the store's.
 
               lorif query store queries.safetensors --top 5 --bottom 5
-              lorif query store queries.safetensors --method cosine --layers '*.mlp.*' --format jsonl
+              lorif query store queries.safetensors --method cosine --format jsonl
+              lorif query store queries.safetensors --layers '*.mlp.*' --top 3
               lorif query store queries.safetensors --scores scores.safetensors --top 0
               lorif query store --method self-influence --top 20
             """)

@@ -10,10 +10,6 @@ import pytest
 from harness import Layers, assert_close, read_tensors, run, scores, write_batch, write_tensors
 
 TOLERANCE = 1e-5
-# Relative influence divides by the root of an example's own influence, whose share outside the basis is the difference
-# of two nearly equal numbers; the basis is stored in f32. With ‖g‖²/λ up to a thousand here, that leaves four digits.
-RELATIF_TOLERANCE = 2e-4
-
 # name -> (d1, d2, c); c = 0: a dense layer.
 MIXED = {"model.0.q/proj": (5, 9, 2), "model.0.dense": (6, 4, 0), "model.10.up": (7, 3, 3), "model.2.down": (8, 8, 1)}
 VECTOR = {"trak": (24, 1, 0)}
@@ -135,7 +131,7 @@ def test_all_methods(case: str, random: np.random.Generator, tmp_path: Path) -> 
         actual = scores(world.store, world.query_file, "--method", "influence", option, 0.25)
         assert_close(actual, wanted, TOLERANCE)
         actual = scores(world.store, world.query_file, "--method", "relatif", option, 0.25)
-        assert_close(actual, wanted / np.sqrt(own), RELATIF_TOLERANCE)
+        assert_close(actual, wanted / np.sqrt(own), TOLERANCE)
         if "query_layers" not in CASES[case]:
             actual = scores(world.store, None, "--method", "self-influence", option, 0.25)
             assert_close(actual, own[None, :], TOLERANCE)

@@ -15,14 +15,14 @@ private func makeFooter(_ change: (inout FileFooter) -> Void = { _ in }) -> File
         rowsPerBlock: 2, blockCount: 2, statistics: [],
         columns: [ColumnDescriptor(kind: 32), ColumnDescriptor(kind: 33, name: "x")],
         pages: [
-            page(0, 0, at: 4096, stored: 100, raw: 100), page(1, 0, at: 8192, stored: 5000, raw: 6000),
-            page(0, 1, at: 13248, stored: 10, raw: 10),
+            page(0, 0, at: 4096, stored: 100, raw: 100), page(1, 0, at: 8192, stored: 70_000, raw: 80_000),
+            page(0, 1, at: 78208, stored: 10, raw: 10),
         ], provenance: "{}")
     change(&footer)
     return footer
 }
 
-private func decode(_ footer: FileFooter, footerOffset: Int = 13312) throws(FormatError) -> FileFooter {
+private func decode(_ footer: FileFooter, footerOffset: Int = 78272) throws(FormatError) -> FileFooter {
     try FileFooter(decoding: footer.encoded(), footerOffset: footerOffset, magic: .curvature)
 }
 
@@ -52,12 +52,12 @@ private let brokenRules: [BrokenRule] = [
     BrokenRule({ $0.pages[1].block = 2 }, .pageBlock(page: 1, found: 2, blockCount: 2)),
     BrokenRule({ $0.pages[2].block = 0 }, .duplicatePage(page: 2, column: 0, block: 0)),
     BrokenRule({ $0.pages[0].byteSplitStride = 2 }, .byteSplitStride(page: 0, found: 2, rawLength: 100)),
-    BrokenRule({ $0.pages[1].byteSplitStride = 3 }, .byteSplitStride(page: 1, found: 3, rawLength: 6000)),
-    BrokenRule({ $0.pages[1].byteSplitStride = 0 }, .byteSplitStride(page: 1, found: 0, rawLength: 6000)),
+    BrokenRule({ $0.pages[1].byteSplitStride = 3 }, .byteSplitStride(page: 1, found: 3, rawLength: 80_000)),
+    BrokenRule({ $0.pages[1].byteSplitStride = 0 }, .byteSplitStride(page: 1, found: 0, rawLength: 80_000)),
     BrokenRule({ $0.pages[1].rawLength = 6001 }, .byteSplitStride(page: 1, found: 2, rawLength: 6001)),
-    BrokenRule({ $0.pages[1].rawLength = 5000 }, .pageLength(page: 1, storedLength: 5000, rawLength: 5000)),
+    BrokenRule({ $0.pages[1].rawLength = 70_000 }, .pageLength(page: 1, storedLength: 70_000, rawLength: 70_000)),
     BrokenRule(
-        { $0.pages[1].rawLength = 1 << 28 + 2 }, .pageLength(page: 1, storedLength: 5000, rawLength: 1 << 28 + 2)),
+        { $0.pages[1].rawLength = 1 << 28 + 2 }, .pageLength(page: 1, storedLength: 70_000, rawLength: 1 << 28 + 2)),
     BrokenRule({ $0.pages[0].rawLength = 101 }, .pageLength(page: 0, storedLength: 100, rawLength: 101)),
     BrokenRule(
         {
@@ -68,16 +68,16 @@ private let brokenRules: [BrokenRule] = [
     BrokenRule({ $0.pages[0].offset = 4100 }, .pageMisaligned(page: 0, offset: 4100, alignment: 64)),
     BrokenRule({ $0.pages[1].offset = 4224 }, .pageMisaligned(page: 1, offset: 4224, alignment: 4096)),
     BrokenRule({ $0.pages[0].offset = 0 }, .pageOverlaps(page: 0, offset: 0, previousEnd: 4096)),
-    BrokenRule({ $0.pages[2].offset = 12800 }, .pageOverlaps(page: 2, offset: 12800, previousEnd: 13192)),
+    BrokenRule({ $0.pages[2].offset = 77824 }, .pageOverlaps(page: 2, offset: 77824, previousEnd: 78192)),
     BrokenRule({ $0.pages[0].offset = 4160 }, .pageGap(page: 0, expectedOffset: 4096, found: 4160)),
-    BrokenRule({ $0.pages[2].offset = 13312 }, .pageOutOfRange(page: 2, offset: 13312, length: 10, limit: 13312)),
-    BrokenRule({ $0.pages[2].offset = .max }, .pageOutOfRange(page: 2, offset: .max, length: 10, limit: 13312)),
+    BrokenRule({ $0.pages[2].offset = 78272 }, .pageOutOfRange(page: 2, offset: 78272, length: 10, limit: 78272)),
+    BrokenRule({ $0.pages[2].offset = .max }, .pageOutOfRange(page: 2, offset: .max, length: 10, limit: 78272)),
     BrokenRule(
         { $0.pages[2].offset = UInt64(Int.max) },
-        .pageOutOfRange(page: 2, offset: .max, length: 10, limit: 13312)
+        .pageOutOfRange(page: 2, offset: .max, length: 10, limit: 78272)
     ),
-    BrokenRule({ $0.pages.removeLast() }, .pageGap(page: 2, expectedOffset: 13248, found: 13312)),
-    BrokenRule({ $0.pages.swapAt(0, 2) }, .pageGap(page: 0, expectedOffset: 4096, found: 13248)),
+    BrokenRule({ $0.pages.removeLast() }, .pageGap(page: 2, expectedOffset: 78208, found: 78272)),
+    BrokenRule({ $0.pages.swapAt(0, 2) }, .pageGap(page: 0, expectedOffset: 4096, found: 78208)),
     BrokenRule({ $0.header.incompatibleFlags = 1 }, .unknownIncompatibleFlags(1)),
     BrokenRule(
         { $0.header.magic = .segment },
@@ -113,14 +113,14 @@ func footerBytes(offset: Int, replacement: [UInt8], error: FormatError) {
     var bytes = makeFooter().encoded()
     #expect(bytes.count == 236)
     bytes.replaceSubrange(offset..<offset + replacement.count, with: replacement)
-    #expect(throws: error) { try FileFooter(decoding: bytes, footerOffset: 13312, magic: .curvature) }
+    #expect(throws: error) { try FileFooter(decoding: bytes, footerOffset: 78272, magic: .curvature) }
 }
 
 @Test func everyTruncationOfAFooterIsAnError() {
     let bytes = makeFooter().encoded()
     for count in 0..<bytes.count {
         #expect(throws: FormatError.self) {
-            try FileFooter(decoding: Array(bytes[..<count]), footerOffset: 13312, magic: .curvature)
+            try FileFooter(decoding: Array(bytes[..<count]), footerOffset: 78272, magic: .curvature)
         }
     }
 }

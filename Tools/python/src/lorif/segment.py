@@ -185,7 +185,7 @@ class Segment:
         expect([(page.block, page.column) for page in self.pages], order, "page index: order")
         end = HEADER_LENGTH
         for page in self.pages:
-            expect(page.offset, aligned(end, 4096 if page.stored_length >= 4096 else 64), "page index: offset")
+            expect(page.offset, aligned(end, 4096 if page.stored_length >= 65536 else 64), "page index: offset")
             expect(page.row_count, len(self.rows(page.block)), "page index: rows")
             end = page.offset + page.stored_length
         expect(self.footer_offset, aligned(end, 64), "tail: footer offset")
