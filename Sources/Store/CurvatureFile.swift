@@ -250,10 +250,12 @@ struct CurvatureFile {
             fittedRowDigest: Digest(high: 0, low: 0))
         let file = try CurvatureFile(
             path: path,
-            record: CurvatureRecord(identity: reader.identity, description: unknown, addedGeneration: 0), schema: schema)
+            record: CurvatureRecord(identity: reader.identity, description: unknown, addedGeneration: 0), schema: schema
+        )
         let record = CurvatureRecord(
             identity: reader.identity, description: try file.readDescription(), addedGeneration: 0)
-        if let damage = try CurvatureFile(path: path, record: record, schema: schema).damages(progress: { _ in }).first {
+        if let damage = try CurvatureFile(path: path, record: record, schema: schema).damages(progress: { _ in }).first
+        {
             throw damage
         }
         return record

@@ -55,7 +55,8 @@ extension Snapshot {
             var found: [StoreError] = []
             do throws(StoreError) {
                 let tile = try reader.readTile(block: block, layer: layer)
-                let exactNorms = tile.layer.rank == nil
+                let exactNorms =
+                    tile.layer.rank == nil
                     ? LayerNorms(givenDense: tile, stored: tile).stored : LayerNorms(given: tile, stored: tile).stored
                 for (row, norm) in exactNorms.enumerated() {
                     // What the writer computes is a hair above the value; a bound may lie anywhere from the value on.

@@ -41,13 +41,15 @@ extension StoreRepair {
             found.append(
                 (
                     SegmentInfo(
-                        number: number, firstRowNumber: rowNumber, addedGeneration: 0, identity: reader.identity), reader
+                        number: number, firstRowNumber: rowNumber, addedGeneration: 0, identity: reader.identity),
+                    reader
                 ))
             rowNumber += UInt64(reader.rowCount)
         }
         let state = StateRecord(
             storeIdentity: identity, generation: UInt64(found.count), transaction: 0,
-            nextSegmentNumber: nextSegmentNumber, nextRowNumber: max(rowNumber, try lastNumber(in: found.map(\.reader))),
+            nextSegmentNumber: nextSegmentNumber,
+            nextRowNumber: max(rowNumber, try lastNumber(in: found.map(\.reader))),
             recordCount: 0, recordDigest: 0, activeCurvature: nil)
         var contents = CatalogContents(
             state: state, schema: schema ?? StoreSchema(layers: [], encoding: .f32))

@@ -12,18 +12,16 @@ public struct CompactionSummary: Hashable, Sendable {
     /// Deleted rows whose bytes are gone (but for those that a named snapshot still has).
     public let droppedRowCount: Int
     /// Segments before and after.
-    public let segmentCounts: (before: Int, after: Int)
+    public let segmentCounts: Change
     /// Bytes of the segments before and after.
-    public let byteCounts: (before: Int, after: Int)
+    public let byteCounts: Change
 
-    public static func == (a: Self, b: Self) -> Bool {
-        a.generation == b.generation && a.isChanged == b.isChanged && a.droppedRowCount == b.droppedRowCount
-            && a.segmentCounts == b.segmentCounts && a.byteCounts == b.byteCounts
-    }
-
-    public func hash(into hasher: inout Hasher) {
-        hasher.combine(generation)
-        hasher.combine(droppedRowCount)
+    /// A number before and after.
+    public struct Change: Hashable, Sendable {
+        /// Before the compaction.
+        public let before: Int
+        /// After it.
+        public let after: Int
     }
 }
 
@@ -50,7 +48,7 @@ extension StoreWriter {
         progress: (Int) throws -> Void = { _ in }
     ) throws -> CompactionSummary {
         try checkAlive()
-        precondition(!hasPendingChanges && segment == nil, "rows or deletions are pending: commit or abandon them first")
+        precondition(!hasPendingChanges, "rows or deletions are pending: commit or abandon them first")
         let schema = newSchema ?? contents.schema
         do { try schema.validate() } catch { throw StoreError.schemaRefused(error) }
         let isReencoding = schema != contents.schema
@@ -89,8 +87,8 @@ extension StoreWriter {
         return CompactionSummary(
             generation: generation, isChanged: isChanged,
             droppedRowCount: before.deletedCount - contents.deletedCount,
-            segmentCounts: (before.segments.count, contents.segments.count),
-            byteCounts: (bytes(before), bytes(contents)))
+            segmentCounts: .init(before: before.segments.count, after: contents.segments.count),
+            byteCounts: .init(before: bytes(before), after: bytes(contents)))
     }
 
     /// Runs of segments that are small or have deleted rows are merged; a lone one only if it has deleted rows.
@@ -197,7 +195,9 @@ extension StoreWriter {
     }
 
     /// Adds block after block of live rows to a queue that `body` empties as it likes; all of it when told that it is the last.
-    private func forEachLiveBlock(_ positions: [Int], _ body: (inout GatheredRows, _ isLast: Bool) throws -> Void) throws {
+    private func forEachLiveBlock(_ positions: [Int], _ body: (inout GatheredRows, _ isLast: Bool) throws -> Void)
+        throws
+    {
         var queue = GatheredRows()
         for position in positions {
             let reader = try committed.reader(position)

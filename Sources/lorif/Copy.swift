@@ -36,7 +36,8 @@ struct Copy: ParsableCommand {
         } else {
             standardOutput(
                 "\(destination): generation \(summary.generation), \(byteText(summary.byteCount)) in "
-                    + "\(grouped(summary.linkedFileCount)) shared and \(grouped(summary.copiedFileCount)) copied files\n")
+                    + "\(grouped(summary.linkedFileCount)) shared and \(grouped(summary.copiedFileCount)) copied files\n"
+            )
         }
     }
 

@@ -82,7 +82,10 @@ struct Inspect: ParsableCommand {
         var rows = [
             ["store", "\(summary.store) (\(summary.identity))"],
             ["generation", "\(summary.generation)"],
-            ["rows", grouped(summary.rows) + (summary.deletedRows > 0 ? ", \(grouped(summary.deletedRows)) deleted" : "")],
+            [
+                "rows",
+                grouped(summary.rows) + (summary.deletedRows > 0 ? ", \(grouped(summary.deletedRows)) deleted" : ""),
+            ],
             ["layers", "\(grouped(summary.layers)), \(summary.encoding)"],
             ["segments", "\(grouped(summary.segments)), \(byteText(summary.bytes))"],
         ]
@@ -93,7 +96,9 @@ struct Inspect: ParsableCommand {
             ])
         }
         rows.append(["ingested files", grouped(summary.ingestedFiles)])
-        rows.append(["curvature", summary.activeCurvature.map { "\($0.prefix(12)) of \(summary.curvatures)" } ?? "none"])
+        rows.append([
+            "curvature", summary.activeCurvature.map { "\($0.prefix(12)) of \(summary.curvatures)" } ?? "none",
+        ])
         standardOutput(table(rows))
     }
 

@@ -31,7 +31,9 @@ struct Query: ParsableCommand {
     var curvature: String?
     @Option(help: ArgumentHelp("Score only layers that match; may be repeated.", valueName: "glob"))
     var layers: [String] = []
-    @Option(help: ArgumentHelp("Score only examples that pass, as in \"source = 'bible' and length > 64\".", valueName: "condition"))
+    @Option(
+        help: ArgumentHelp(
+            "Score only examples that pass, as in \"source = 'bible' and length > 64\".", valueName: "condition"))
     var `where`: String?
     @Option(help: ArgumentHelp("Ask the store as it was when it got this name.", valueName: "name"))
     var snapshot: String?

@@ -22,7 +22,9 @@ struct Verify: ParsableCommand {
     var store: String
     @Option(help: "quick, full or deep.")
     var level: LevelName = .full
-    @Option(help: ArgumentHelp("Instead, look for the ids in this file: one on each line, or a JSON array.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "Instead, look for the ids in this file: one on each line, or a JSON array.", valueName: "file"))
     var erased: String?
     @Flag(help: "Print JSON.")
     var json = false
