@@ -22,13 +22,14 @@ public struct ExportReport: Sendable {
 /// Numbers are those stored. They are written in the type that holds them without loss: that of the store, or f32 where
 /// scaled codes do not fit it. Memory: a block per worker.
 public func exportRows(
-    of storePath: String, to path: String, _ selection: RowSelection = .all, workers: Int = availableProcessorCount(),
+    of storePath: String, to path: String, _ selection: RowSelection = .all, snapshotName: String? = nil,
+    workers: Int = availableProcessorCount(),
     control: OperationControl = OperationControl()
 ) throws -> ExportReport {
     guard path.hasSuffix(".safetensors") else {
         throw EngineError.invalidRequest("\(path): the name of an exported batch must end in .safetensors")
     }
-    let snapshot = try Snapshot.open(at: storePath)
+    let snapshot = try Snapshot.open(at: storePath, named: snapshotName)
     let rows = try LiveRows(snapshot).selecting(selection, workers: workers)
     guard rows.rowCount > 0 else { throw EngineError.storeEmpty(path: storePath) }
     let preferred: ElementType =

@@ -37,7 +37,7 @@ private struct QuerySession {
         if request.damping != nil, !method.needsCurvature {
             throw EngineError.dampingNotApplicable(method: method.rawValue)
         }
-        let snapshot = try Snapshot.open(at: storePath)
+        let snapshot = try Snapshot.open(at: storePath, named: request.snapshotName)
         guard snapshot.rowCount > 0 else { throw EngineError.storeEmpty(path: storePath) }
         let schema = snapshot.schema
         let selection = try selectLayers(request.layerPatterns, of: schema)

@@ -16,6 +16,8 @@ public struct QueryRequest: Sendable {
     public var layerPatterns: [String]
     /// The rows to score.
     public var rows: RowSelection
+    /// The named snapshot to ask; nil: the newest generation.
+    public var snapshotName: String?
     /// How many of the highest and lowest scores to return per query.
     public var topCount: Int
     /// The same for the lowest scores.
@@ -34,7 +36,7 @@ public struct QueryRequest: Sendable {
     public init(
         method: Method = .influence, queriesPath: String? = nil, queryMetadataPath: String? = nil,
         damping: Damping? = nil, curvature: String? = nil, layerPatterns: [String] = [],
-        rows: RowSelection = .all, topCount: Int = 10,
+        rows: RowSelection = .all, snapshotName: String? = nil, topCount: Int = 10,
         bottomCount: Int = 0, scoresPath: String? = nil, workers: Int = availableProcessorCount(),
         memoryBytes: Int = 2 << 30
     ) {
@@ -45,6 +47,7 @@ public struct QueryRequest: Sendable {
         self.curvature = curvature
         self.layerPatterns = layerPatterns
         self.rows = rows
+        self.snapshotName = snapshotName
         self.topCount = topCount
         self.bottomCount = bottomCount
         self.scoresPath = scoresPath

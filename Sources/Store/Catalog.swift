@@ -15,6 +15,10 @@ struct CatalogContents: Sendable {
     /// In the order of their digests.
     var curvatures: [CurvatureRecord] = []
     var ingests: [Digest: IngestRecord] = [:]
+    /// By name.
+    var snapshots: [String: SnapshotRecord] = [:]
+    /// What the rows are called, if they are not called after the files that hold them.
+    var rowIdentity: RowIdentity?
 
     var rowCount: Int { segments.reduce(0) { $0 + $1.rowCount } }
     var deletedCount: Int { tombstones.values.reduce(0) { $0 + $1.deletedCount } }
@@ -43,23 +47,26 @@ struct Catalog {
 
     /// Makes the catalog of a new store: generation 0, no rows.
     static func create(at path: String, identity: StoreIdentity, schema: StoreSchema) throws(StoreError) -> Catalog {
+        let state = StateRecord(
+            storeIdentity: identity, generation: 0, transaction: 0, nextSegmentNumber: 0, nextRowNumber: 0,
+            recordCount: 0, recordDigest: 0, activeCurvature: nil)
+        return try create(at: path, contents: CatalogContents(state: state, schema: schema))
+    }
+
+    /// Makes a catalog with these records in an existing empty directory.
+    static func create(at path: String, contents: CatalogContents) throws(StoreError) -> Catalog {
         let catalog: Catalog
         do {
             catalog = Catalog(path: path, environment: try Environment.create(at: path))
         } catch {
             throw .catalog(error)
         }
-        var changes = CatalogChanges()
-        changes.put(schema.encoded(), .schema)
-        let state = StateRecord(
-            storeIdentity: identity, generation: 0, transaction: 0, nextSegmentNumber: 0, nextRowNumber: 0,
-            recordCount: 0, recordDigest: 0, activeCurvature: nil)
-        try catalog.commit(changes, state: state, replacing: nil)
+        try catalog.commit(try contents.allRecords(), state: contents.state, replacing: nil)
         return catalog
     }
 
-    /// Reads and checks the whole catalog. O(segments).
-    func load(expecting identity: StoreIdentity) throws(StoreError) -> CatalogContents {
+    /// Reads and checks the whole catalog, also that it is of that store if one is given. O(segments).
+    func load(expecting identity: StoreIdentity?) throws(StoreError) -> CatalogContents {
         let (entries, transaction): ([Entry], UInt64)
         do {
             (entries, transaction) = try environment.read { (try $0.entries(), $0.number) }
@@ -142,7 +149,7 @@ struct Catalog {
     }
 
     private func decode(
-        _ entries: [Entry], transaction: UInt64, expecting identity: StoreIdentity
+        _ entries: [Entry], transaction: UInt64, expecting identity: StoreIdentity?
     ) throws(StoreError) -> CatalogContents {
         guard let stateEntry = entries.first(where: { $0.key == CatalogKey.state.bytes }),
             let schemaEntry = entries.first(where: { $0.key == CatalogKey.schema.bytes })
@@ -156,7 +163,9 @@ struct Catalog {
         func require(_ condition: Bool, _ expected: String, _ found: String) throws(StoreError) {
             guard condition else { throw damaged(stateEntry.key, expected: expected, found: found) }
         }
-        try require(state.storeIdentity == identity, "store \(identity)", "\(state.storeIdentity)")
+        if let identity {
+            try require(state.storeIdentity == identity, "store \(identity)", "\(state.storeIdentity)")
+        }
         try require(state.transaction == transaction, "transaction \(transaction)", "\(state.transaction)")
         try require(state.recordCount == UInt64(others.count), "\(state.recordCount) records", "\(others.count)")
         try require(state.recordDigest == Catalog.digest(of: others), "the digest of all records", "another one")
@@ -203,6 +212,18 @@ struct Catalog {
             contents.ingests[digest] = try opening(entry) { (payload) throws(CatalogCodingError) in
                 try IngestRecord(fileDigest: digest, payload: payload)
             }
+        case (.snapshot, _, _):
+            let name = String(decoding: entry.key.dropFirst(), as: UTF8.self)
+            guard SnapshotRecord.isName(name) else {
+                throw damaged(entry.key, expected: "the name of a snapshot", found: "other bytes")
+            }
+            contents.snapshots[name] = try opening(entry) { (payload) throws(CatalogCodingError) in
+                try SnapshotRecord(name: name, payload: payload)
+            }
+        case (.rowIdentity, 0, _):
+            contents.rowIdentity = try opening(entry) { (payload) throws(CatalogCodingError) in
+                try RowIdentity(payload: payload)
+            }
         default: throw damaged(entry.key, expected: "a known kind of record", found: "\(entry.key.count) key bytes")
         }
     }
@@ -216,6 +237,12 @@ struct Catalog {
                     CatalogKey(.tombstones, number).bytes, expected: "a segment of \(tombstones.rowCount) rows",
                     found: rowCount.map { "\($0)" } ?? "none")
             }
+        }
+        let snapshotNumbers = contents.snapshots.values.flatMap { $0.segments.map(\.number) }
+        if let number = snapshotNumbers.max(), number >= contents.state.nextSegmentNumber {
+            throw damaged(
+                CatalogKey.state.bytes, expected: "next segment above \(number)",
+                found: "\(contents.state.nextSegmentNumber)")
         }
         if let last = contents.segments.last, last.number >= contents.state.nextSegmentNumber {
             throw damaged(

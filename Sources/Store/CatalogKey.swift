@@ -9,6 +9,8 @@ enum CatalogRecordKind: UInt8, CaseIterable {
     case tombstones = 4
     case curvature = 5
     case ingest = 6
+    case snapshot = 7
+    case rowIdentity = 8
 }
 
 /// A catalog key: a kind byte, then a big-endian number or digest, so that byte order is numeric order.
@@ -17,6 +19,7 @@ struct CatalogKey: Hashable {
 
     static let state = CatalogKey(.state, 0)
     static let schema = CatalogKey(.schema, 0)
+    static let rowIdentity = CatalogKey(.rowIdentity, 0)
 
     init(_ kind: CatalogRecordKind, _ number: UInt64) {
         bytes = [kind.rawValue] + CatalogKey.bigEndian(number)
@@ -24,6 +27,11 @@ struct CatalogKey: Hashable {
 
     init(_ kind: CatalogRecordKind, _ digest: Digest) {
         bytes = [kind.rawValue] + CatalogKey.bigEndian(digest.high) + CatalogKey.bigEndian(digest.low)
+    }
+
+    /// Of a named snapshot; the name has at most `SnapshotRecord.nameByteLimit` bytes.
+    init(snapshot name: String) {
+        bytes = [CatalogRecordKind.snapshot.rawValue] + Array(name.utf8)
     }
 
     private static func bigEndian(_ number: UInt64) -> [UInt8] {
@@ -102,6 +110,10 @@ struct CatalogReader {
 
     mutating func readString() throws(CatalogCodingError) -> String {
         do { return try reader.readString() } catch { throw .bytes(error) }
+    }
+
+    mutating func readBytes(count: Int) throws(CatalogCodingError) -> [UInt8] {
+        do { return try reader.readBytes(count: count) } catch { throw .bytes(error) }
     }
 
     mutating func readRest() throws(CatalogCodingError) -> [UInt8] {

@@ -85,6 +85,8 @@ public struct SegmentInfo: Hashable, Sendable {
         hexadecimal(number) + ".segment"
     }
 
+    static let payloadByteCount = 64
+
     var payload: [UInt8] {
         var writer = ByteWriter()
         writer.write(UInt64(rowCount))

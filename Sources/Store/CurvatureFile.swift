@@ -103,7 +103,10 @@ struct CurvatureFile {
         } catch .file(.missing(_)) {
             throw .fileOfCatalogMissing(path: path)
         }
-        guard reader.footer.schema == schema.encoded() else { throw .schemaDiffers(path: path) }
+        // Encoding and ranks may have changed since the fit; gradients have not changed their shape.
+        guard let fitted = try? StoreSchema(decoding: reader.footer.schema), fitted.hasSameGradients(as: schema) else {
+            throw .schemaDiffers(path: path)
+        }
         self.schema = schema
         self.record = record
     }
@@ -237,6 +240,27 @@ struct CurvatureFile {
         return damages
     }
 
+    /// The record of a file that no catalog names, checked whole.
+    static func record(ofFile path: String) throws(StoreError) -> CurvatureRecord {
+        let reader = try PagedFileReader(path: path, magic: .curvature)
+        let schema: StoreSchema
+        do { schema = try StoreSchema(decoding: reader.footer.schema) } catch { throw .format(path: path, error) }
+        let unknown = CurvatureDescription(
+            scope: "", algorithm: "", rank: 0, capturedEnergy: 0, fittedGeneration: 0, fittedRowCount: 0,
+            fittedRowDigest: Digest(high: 0, low: 0))
+        let file = try CurvatureFile(
+            path: path,
+            record: CurvatureRecord(identity: reader.identity, description: unknown, addedGeneration: 0), schema: schema
+        )
+        let record = CurvatureRecord(
+            identity: reader.identity, description: try file.readDescription(), addedGeneration: 0)
+        if let damage = try CurvatureFile(path: path, record: record, schema: schema).damages(progress: { _ in }).first
+        {
+            throw damage
+        }
+        return record
+    }
+
     private func readDescription() throws(StoreError) -> CurvatureDescription {
         guard let column = column(.description, 0), reader.pageNumber(column: column, block: 0) != nil else {
             throw shape("description", "a page", "none")
@@ -322,5 +346,15 @@ struct CurvatureFile {
                 numbers.append(Float(bitPattern: UInt32(littleEndian: word)))
             }
         }
+    }
+}
+
+extension StoreSchema {
+    /// Whether layers agree in name, order and shape, however they are stored.
+    func hasSameGradients(as other: StoreSchema) -> Bool {
+        layers.count == other.layers.count
+            && zip(layers, other.layers).allSatisfy {
+                $0.name == $1.name && $0.inputDimension == $1.inputDimension && $0.outputDimension == $1.outputDimension
+            }
     }
 }

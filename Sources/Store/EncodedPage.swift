@@ -9,6 +9,15 @@ public enum PageCompression: Hashable, Sendable {
     case none
     /// zstd level 1 over this many byte planes (1, 2 or 4); kept when it saves at least a tenth.
     case zstd(byteSplitStride: Int)
+
+    /// Only the exponents of floating-point numbers compress; the low-bit and int8 codes are noise.
+    static func ofVectors(_ encoding: Encoding) -> PageCompression {
+        switch encoding {
+        case .f32: .zstd(byteSplitStride: 4)
+        case .f16, .bf16: .zstd(byteSplitStride: 2)
+        case .int8, .q4, .q3, .q2, .q1: .none
+        }
+    }
 }
 
 /// A page ready to be written: stored bytes and their checksum.
@@ -45,6 +54,18 @@ public struct EncodedPage: Sendable {
             byteSplitStride = 1
             stored = payload
         }
+        checksum = xxh3(stored, seed: PageEntry.seed(column: UInt32(column), block: UInt32(block)))
+    }
+
+    /// A page moved from another place as it is stored: only the checksum depends on the place.
+    init(stored: [UInt8], of entry: PageEntry, column: Int, block: Int) {
+        self.column = column
+        self.block = block
+        rowCount = Int(entry.rowCount)
+        rawLength = Int(entry.rawLength)
+        codec = entry.codec
+        byteSplitStride = Int(entry.byteSplitStride)
+        self.stored = stored
         checksum = xxh3(stored, seed: PageEntry.seed(column: UInt32(column), block: UInt32(block)))
     }
 

@@ -23,10 +23,19 @@ public final class PagedFileReader: Sendable {
     /// Opens the file and reads its footer: one read when the identity is known, else header, tail and footer.
     ///
     /// With an identity the file must be that very one. Throws `.format` for every broken rule. Memory: O(footer).
-    public init(path: String, magic: FileMagic, expecting expected: PagedFileIdentity? = nil) throws(StoreError) {
-        self.path = path
+    public convenience init(
+        path: String, magic: FileMagic, expecting expected: PagedFileIdentity? = nil
+    ) throws(StoreError) {
+        let file: ReadableFile
+        do { file = try ReadableFile(path: path) } catch { throw .file(error) }
+        try self.init(file: file, magic: magic, expecting: expected)
+    }
+
+    /// The same for a file that is open already, and may have lost its name since.
+    init(file: ReadableFile, magic: FileMagic, expecting expected: PagedFileIdentity?) throws(StoreError) {
+        path = file.path
+        self.file = file
         do {
-            file = try ReadableFile(path: path)
             let tail: FileTail
             let header: FileHeader?
             if let expected {
@@ -79,6 +88,19 @@ public final class PagedFileReader: Sendable {
             throw .file(error)
         }
         return try payload(of: number, stored: stored)
+    }
+
+    /// A page's bytes as they are stored, if they have its checksum.
+    func readStored(_ number: Int) throws(StoreError) -> [UInt8] {
+        let entry = footer.pages[number]
+        let stored = try wrapping { () throws(FileError) in
+            try file.read(at: Int(entry.offset), count: Int(entry.storedLength))
+        }
+        let checksum = xxh3(stored, seed: entry.seed)
+        guard checksum == entry.checksum else {
+            throw .pageChecksum(path: path, location(of: number), expected: entry.checksum, found: checksum)
+        }
+        return stored
     }
 
     /// The payload that a page's stored bytes hold, if they have its checksum.

@@ -58,6 +58,12 @@ extension PagedFileReader {
         }
     }
 
+    /// Checks header, footer and tail, and nothing between.
+    func verifyEnds() throws(StoreError) {
+        try verifyHeader()
+        try verifyFooter()
+    }
+
     private func verifyHeader() throws(StoreError) {
         try judging { try Self.compare(try Self.readHeader(file, magic: footer.header.magic), footer.header) }
     }

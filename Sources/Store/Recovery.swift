@@ -7,10 +7,10 @@ import Files
 enum Recovery {
     /// Files that the catalog does not name.
     static func orphans(
-        in directory: StoreDirectory, segments: [SegmentInfo], curvatures: [CurvatureRecord]
+        in directory: StoreDirectory, contents: CatalogContents
     ) throws(StoreError) -> [String] {
-        let segmentNames = Set(segments.map(\.fileName))
-        let curvatureNames = Set(curvatures.map(\.fileName))
+        let segmentNames = contents.segmentFileNames
+        let curvatureNames = contents.curvatureFileNames
         return try wrapping { () throws(FileError) in
             let temporary = try fileNames(inDirectory: directory.temporaryPath)
             let segments = try fileNames(inDirectory: directory.segmentsPath).filter { !segmentNames.contains($0) }
@@ -23,7 +23,7 @@ enum Recovery {
 
     /// Removes the orphans and gives their paths.
     static func sweep(_ directory: StoreDirectory, contents: CatalogContents) throws(StoreError) -> [String] {
-        let paths = try orphans(in: directory, segments: contents.segments, curvatures: contents.curvatures)
+        let paths = try orphans(in: directory, contents: contents)
         try wrapping { () throws(FileError) in
             for path in paths { try removeFile(path) }
             guard !paths.isEmpty else { return }

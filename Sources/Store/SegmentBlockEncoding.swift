@@ -102,15 +102,6 @@ private struct VectorPageEncoder: ~Copyable {
         self.compressor = compressor
     }
 
-    /// Only the exponents of floating-point numbers compress; the low-bit and int8 codes are noise.
-    private var compression: PageCompression {
-        switch encoding {
-        case .f32: .zstd(byteSplitStride: 4)
-        case .f16, .bf16: .zstd(byteSplitStride: 2)
-        case .int8, .q4, .q3, .q2, .q1: .none
-        }
-    }
-
     /// Adds the page of `rowCount` vectors and gives back the values that decoding will give.
     mutating func encode(
         _ values: [Float], vectorsFrom first: Int, length: Int, column: Int
@@ -119,7 +110,7 @@ private struct VectorPageEncoder: ~Copyable {
         let payload = encodeVectors(
             values.span.extracting(range), rowCount: rowCount, length: length, encoding: encoding)
         let page = try EncodedPage(
-            payload, column: column, block: block, rowCount: rowCount, compression: compression,
+            payload, column: column, block: block, rowCount: rowCount, compression: .ofVectors(encoding),
             compressor: &compressor)
         pages.append(page)
         if encoding == .f32 { return Array(values[range]) }

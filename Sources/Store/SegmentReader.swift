@@ -1,3 +1,4 @@
+import Files
 public import Format
 import Kernels
 public import Schema
@@ -33,14 +34,27 @@ public final class SegmentReader: Sendable {
     let footer: SegmentFooter
 
     /// Opens a segment and reads its footer: one read when the identity is known, else header, tail and footer.
-    public init(path: String, expecting expected: SegmentIdentity? = nil) throws(StoreError) {
-        file = try PagedFileReader(path: path, magic: .segment, expecting: expected?.file)
+    public convenience init(path: String, expecting expected: SegmentIdentity? = nil) throws(StoreError) {
+        let file: ReadableFile
+        do { file = try ReadableFile(path: path) } catch { throw .file(error) }
+        try self.init(file: file, expecting: expected)
+    }
+
+    /// The same for a file that is open already, and may have lost its name since.
+    convenience init(file: ReadableFile, expecting expected: SegmentIdentity?) throws(StoreError) {
+        try self.init(file: file, expectingFile: expected?.file, rowCount: expected?.rowCount)
+    }
+
+    /// The same where the number of rows may be unknown.
+    init(
+        file opened: ReadableFile, expectingFile expected: PagedFileIdentity?, rowCount: Int? = nil
+    ) throws(StoreError) {
+        let path = opened.path
+        file = try PagedFileReader(file: opened, magic: .segment, expecting: expected)
         do {
             footer = try SegmentFooter(validating: file.footer)
-            if let expected {
-                guard expected.rowCount == footer.rowCount else {
-                    throw FormatError.rowCount(found: footer.rowCount, limit: expected.rowCount)
-                }
+            if let rowCount, rowCount != footer.rowCount {
+                throw FormatError.rowCount(found: footer.rowCount, limit: rowCount)
             }
         } catch let error as FormatError {
             throw .format(path: path, error)

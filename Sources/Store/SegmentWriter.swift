@@ -98,9 +98,19 @@ public struct SegmentWriter: ~Copyable {
             throw .segmentFull(rowCount: rowCount + block.rowCount, limit: Limits.segmentRowCount)
         }
         try block.validate(against: schema)
-        let fields = try FieldValues(block)
-        let layers = try block.encodedLayers(layout: layout, block: blockCount)
+        try append(try block.encodedLayers(layout: layout, block: blockCount), of: block)
+    }
 
+    /// Adds a block whose rows are gathered from other segments, bit for bit; the same rules as for `append`.
+    mutating func append(_ rows: GatheredRows) throws(StoreError) {
+        precondition(rowCount == blockCount * schema.rowsPerBlock, "only the last block of a segment may be short")
+        precondition((1...schema.rowsPerBlock).contains(rows.rowCount), "a block has 1 to rowsPerBlock rows")
+        try append(try rows.encodedLayers(layout: layout, block: blockCount), of: try rows.readTexts())
+    }
+
+    /// Writes the pages of a block; of `block` itself only ids and metadata are used.
+    private mutating func append(_ layers: [EncodedLayer], of block: RowBlock) throws(StoreError) {
+        let fields = try FieldValues(block)
         let maximumPageCount = layers.map(\.pages.count).max() ?? 0
         for component in 0..<maximumPageCount / 2 {
             for (layer, encoded) in zip(schema.layers, layers) where (layer.rank ?? 0) > component {

@@ -1,5 +1,5 @@
 public import Checksum
-import Format
+import Files
 public import Schema
 
 /// A reader's fixed view of one generation of a store.
@@ -11,24 +11,47 @@ public final class Snapshot: Sendable {
     public let path: String
     /// Which store it is.
     public let identity: StoreIdentity
-    private let contents: CatalogContents
-    private let segmentSet: SegmentSet
+    let contents: CatalogContents
+    let segmentSet: SegmentSet
+    /// The name it was opened by; nil for the newest generation.
+    public let name: String?
 
-    init(directory: StoreDirectory, contents: CatalogContents) {
+    init(
+        directory: StoreDirectory, contents: CatalogContents, name: String? = nil,
+        pinnedFiles: [UInt64: ReadableFile] = [:]
+    ) {
         path = directory.path
         identity = contents.state.storeIdentity
         self.contents = contents
-        segmentSet = SegmentSet(directory: directory, schema: contents.schema, segments: contents.segments)
+        self.name = name
+        segmentSet = SegmentSet(
+            directory: directory, schema: contents.schema, segments: contents.segments, pinnedFiles: pinnedFiles)
     }
 
-    /// The newest generation of the store at `path`.
+    /// The newest generation of the store at `path`, or the generation that has been given `name`.
     ///
-    /// Reads and checks the whole catalog, O(segments); segment files are opened when they are used. Throws `.storeMissing`,
-    /// `.notADirectory`, `.notAStore`, `.storeVersion`, `.identityDamaged`, `.catalog` or `.catalogDamaged`.
-    public static func open(at path: String) throws(StoreError) -> Snapshot {
+    /// Reads and checks the whole catalog and opens every segment file, O(segments); footers are read when they are used. The
+    /// open files keep answering when a compaction removes their names. Throws `.storeMissing`, `.notADirectory`,
+    /// `.notAStore`, `.storeVersion`, `.identityDamaged`, `.catalog`, `.catalogDamaged` or `.snapshotUnknown`.
+    public static func open(at path: String, named name: String? = nil) throws(StoreError) -> Snapshot {
+        raiseOpenFileLimit()
         let (directory, identity) = try StoreDirectory.open(path)
         let catalog = try Catalog.open(at: directory.catalogPath)
-        return Snapshot(directory: directory, contents: try catalog.load(expecting: identity))
+        var contents = try catalog.load(expecting: identity)
+        while true {
+            let view = try name.map { (name) throws(StoreError) in try contents.named(name) } ?? contents
+            let pinned = SegmentSet.pin(view.segments, in: directory)
+            if !pinned.isComplete {
+                // Between the two steps a compaction may have replaced the files: then the catalog has moved on. Where it has
+                // not, a file is lost or files are too many to be open, and reading it will say so.
+                let newer = try catalog.load(expecting: identity)
+                if newer.state.generation != contents.state.generation {
+                    contents = newer
+                    continue
+                }
+            }
+            return Snapshot(directory: directory, contents: view, name: name, pinnedFiles: pinned.files)
+        }
     }
 
     /// Counts commits; a later generation has a higher number.
@@ -55,16 +78,12 @@ public final class Snapshot: Sendable {
     }
 
     /// Equal exactly if the same rows are live in the same order (up to collisions of a 128-bit hash).
-    public var rowDigest: Digest {
-        var hasher = DigestHasher()
-        for segment in segments {
-            var writer = ByteWriter()
-            writer.write(segment.identity.footerDigest)
-            writer.write(bytes: contents.tombstones[segment.number]?.bits ?? [])
-            hasher.update(writer.bytes.span.bytes)
-        }
-        return hasher.digest()
-    }
+    ///
+    /// A compaction that changes no value keeps it.
+    public var rowDigest: Digest { contents.rowDigest }
+
+    /// The named snapshots of the store, by name.
+    public var namedSnapshots: [SnapshotRecord] { contents.snapshots.values.sorted { $0.name < $1.name } }
 
     /// What the store remembers of a batch file, nil if it never took it in.
     public func ingestRecord(ofFile digest: Digest) -> IngestRecord? { contents.ingests[digest] }

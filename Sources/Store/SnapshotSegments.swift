@@ -19,11 +19,15 @@ final class SegmentSet: Sendable {
     /// Positions of segments by their number.
     let positions: [UInt64: Int]
     private let readers: Mutex<[UInt64: SegmentReader]>
+    /// Files held open from the start, by segment number: they can be read even after a compaction has removed their names.
+    private let pinnedFiles: [UInt64: ReadableFile]
 
     /// `readers` that are open already, by segment number, are taken over where they fit.
     init(
-        directory: StoreDirectory, schema: StoreSchema, segments: [SegmentInfo], readers: [UInt64: SegmentReader] = [:]
+        directory: StoreDirectory, schema: StoreSchema, segments: [SegmentInfo],
+        readers: [UInt64: SegmentReader] = [:], pinnedFiles: [UInt64: ReadableFile] = [:]
     ) {
+        self.pinnedFiles = pinnedFiles
         self.directory = directory
         self.schema = schema
         self.segments = segments
@@ -38,23 +42,42 @@ final class SegmentSet: Sendable {
         let segment = segments[position]
         return try readers.withLock { (readers) throws(StoreError) -> SegmentReader in
             if let reader = readers[segment.number] { return reader }
-            let reader = try SegmentSet.openReader(directory.segmentPath(segment.number), segment, schema: schema)
+            let reader = try newReader(position)
             readers[segment.number] = reader
             return reader
         }
     }
 
-    static func openReader(
-        _ path: String, _ segment: SegmentInfo, schema: StoreSchema
-    ) throws(StoreError) -> SegmentReader {
+    /// A reader that nobody else has: it reads the footer anew.
+    func newReader(_ position: Int) throws(StoreError) -> SegmentReader {
+        let segment = segments[position]
+        let path = directory.segmentPath(segment.number)
         let reader: SegmentReader
-        do {
-            reader = try SegmentReader(path: path, expecting: segment.identity)
-        } catch .file(.missing(_)) {
-            throw .fileOfCatalogMissing(path: path)
+        if let file = pinnedFiles[segment.number] {
+            reader = try SegmentReader(file: file, expecting: segment.identity)
+        } else {
+            do throws(StoreError) {
+                reader = try SegmentReader(path: path, expecting: segment.identity)
+            } catch .file(.missing(_)) {
+                throw .fileOfCatalogMissing(path: path)
+            }
         }
         guard reader.schema == schema else { throw .schemaDiffers(path: path) }
         return reader
+    }
+
+    /// The open file of a segment if it was pinned.
+    func pinnedFile(_ position: Int) -> ReadableFile? { pinnedFiles[segments[position].number] }
+
+    /// Opens every segment's file; those that are missing or cannot be opened are left out, and `isComplete` tells.
+    static func pin(
+        _ segments: [SegmentInfo], in directory: StoreDirectory
+    ) -> (files: [UInt64: ReadableFile], isComplete: Bool) {
+        var files: [UInt64: ReadableFile] = [:]
+        for segment in segments {
+            files[segment.number] = try? ReadableFile(path: directory.segmentPath(segment.number))
+        }
+        return (files, files.count == segments.count)
     }
 
     /// Where each identifier is, by its place in `identifiers`; deleted rows do not count.

@@ -1,4 +1,15 @@
 import Files
+import Schema
+
+/// How thorough a verification is; each level includes those before.
+public enum VerificationLevel: Sendable, CaseIterable {
+    /// The catalog, and each file's length, footer and digest: as much as opening reads.
+    case quick
+    /// Every byte of every file; ids, index and norms decoded and compared with each other.
+    case full
+    /// Every row decoded, norms recomputed, ids unique in the whole store, eigenvectors sampled.
+    case deep
+}
 
 /// What a verification of a whole store found.
 public struct VerificationReport: Sendable {
@@ -16,44 +27,92 @@ public struct VerificationReport: Sendable {
 extension Snapshot {
     /// Bytes of all files that `verify` reads: for a progress bar.
     public var verifiedByteCount: Int {
-        segments.reduce(0) { $0 + $1.identity.fileLength } + curvatures.reduce(0) { $0 + $1.identity.fileLength }
+        views.reduce(0) { sum, view in
+            sum + view.segments.reduce(0) { $0 + $1.identity.fileLength }
+                + view.curvatures.reduce(0) { $0 + $1.identity.fileLength }
+        }
     }
 
-    /// Checks every byte of every segment and curvature (the catalog was checked when the snapshot was opened).
+    /// Checks every segment and curvature, also those of named snapshots (the catalog was checked when the snapshot was opened).
     ///
     /// `progress` gets the bytes read since the last call. Goes on after a damage; the report has them all.
-    public func verify(progress: (Int) -> Void = { _ in }) -> VerificationReport {
+    public func verify(level: VerificationLevel = .full, progress: (Int) -> Void = { _ in }) -> VerificationReport {
         var damages: [StoreError] = []
         var byteCount = 0
         func advance(_ count: Int) {
             byteCount += count
             progress(count)
         }
-        for (index, segment) in segments.enumerated() {
-            do {
-                // A reader of its own: an open one has read its footer before.
-                let path = directory.segmentPath(segment.number)
-                let reader = try SegmentSet.openReader(path, segments[index], schema: schema)
-                damages += reader.damages(progress: advance)
-            } catch {
-                damages.append(error)
+        for view in views {
+            for index in view.segments.indices {
+                do {
+                    // A reader of its own: an open one has read its footer before.
+                    let reader = try view.newReader(index)
+                    if level == .quick {
+                        try reader.file.verifyEnds()
+                        advance(reader.identity.fileLength)
+                    } else {
+                        damages += reader.damages(progress: advance)
+                    }
+                } catch {
+                    damages.append(error)
+                }
+            }
+            for record in view.curvatures {
+                do {
+                    let file = try CurvatureFile(
+                        path: directory.curvaturePath(record.digest), record: record, schema: view.schema)
+                    if level == .quick {
+                        advance(record.identity.fileLength)
+                    } else {
+                        damages += file.damages(progress: advance)
+                    }
+                } catch {
+                    damages.append(error)
+                }
             }
         }
-        for record in curvatures {
-            do {
-                let file = try CurvatureFile(
-                    path: directory.curvaturePath(record.digest), record: record, schema: schema)
-                damages += file.damages(progress: advance)
-            } catch {
-                damages.append(error)
-            }
-        }
+        if level == .deep, damages.isEmpty { damages = deepDamages(progress: { _ in }) }
         var orphans: [String] = []
         do {
-            orphans = try Recovery.orphans(in: directory, segments: segments, curvatures: curvatures)
+            orphans = try Recovery.orphans(in: directory, contents: contents)
         } catch {
             damages.append(error)
         }
         return VerificationReport(damages: damages, orphans: orphans, byteCount: byteCount)
+    }
+
+    /// This snapshot's files, then what named ones have besides; each file once.
+    private var views: [VerifiedFiles] {
+        var segmentNumbers = Set(segments.map(\.number))
+        var digests = Set(curvatures.map(\.digest))
+        var views = [
+            VerifiedFiles(
+                directory: directory, schema: schema, segments: segments, curvatures: curvatures, open: segmentSet)
+        ]
+        for record in namedSnapshots {
+            views.append(
+                VerifiedFiles(
+                    directory: directory, schema: record.schema,
+                    segments: record.segments.filter { segmentNumbers.insert($0.number).inserted },
+                    curvatures: (record.curvature.map { [$0] } ?? []).filter { digests.insert($0.digest).inserted },
+                    open: nil))
+        }
+        return views
+    }
+}
+
+/// Files of one schema.
+private struct VerifiedFiles {
+    let directory: StoreDirectory
+    let schema: StoreSchema
+    let segments: [SegmentInfo]
+    let curvatures: [CurvatureRecord]
+    /// Has the segments open already; they may have lost their names.
+    let open: SegmentSet?
+
+    func newReader(_ index: Int) throws(StoreError) -> SegmentReader {
+        let set = open ?? SegmentSet(directory: directory, schema: schema, segments: segments)
+        return try set.newReader(index)
     }
 }

@@ -23,6 +23,10 @@ public enum StoreError: Error, Hashable, Sendable {
     case wrongStatistics(path: String, block: Int)
     /// The identifier index does not name each row's identifier once.
     case wrongIndex(path: String, row: Int)
+    /// A stored norm is below the norm of the stored numbers, or something is not a number.
+    case wrongNorm(path: String, layer: String, row: Int, stored: Float, found: Double)
+    /// An identifier has live rows in two files.
+    case identifierLiveTwice(identifier: String, files: [String])
     /// Two rows of a segment have the same identifier.
     case duplicateIdentifier(path: String, identifier: String, rows: [Int])
     /// Compression is not possible.
@@ -86,6 +90,12 @@ public enum StoreError: Error, Hashable, Sendable {
     case generationDiffers(path: String, expected: UInt64, found: UInt64)
     /// An earlier error has ended this writer; open another.
     case writerEnded(path: String)
+    /// No snapshot of that name.
+    case snapshotUnknown(name: String, known: [String])
+    /// There is a snapshot of that name already.
+    case snapshotTaken(name: String)
+    /// Not a name for a snapshot.
+    case snapshotName(name: String)
     /// No curvature of that name.
     case curvatureUnknown(Digest)
     /// A segment file that was to be attached is damaged, or has other layers or another encoding than the store.
@@ -131,6 +141,10 @@ extension StoreError: CustomStringConvertible {
         case .wrongStatistics(let path, let block):
             "\(path): the footer's statistics of block \(block) are not those of its norms"
         case .wrongIndex(let path, let row): "\(path): the identifier index does not lead to row \(row)"
+        case .wrongNorm(let path, let layer, let row, let stored, let found):
+            "\(path): layer \(layer), row \(row): the norm is stored as at most \(stored), found \(found)"
+        case .identifierLiveTwice(let identifier, let files):
+            "identifier \"\(identifier)\" has live rows in \(files.joined(separator: " and "))"
         case .duplicateIdentifier(let path, let identifier, let rows):
             "\(path): rows \(rows) have the same identifier \"\(identifier)\""
         case .compression(let error): error.description
@@ -174,6 +188,11 @@ extension StoreError: CustomStringConvertible {
         case .generationDiffers(let path, let expected, let found):
             "\(path): generation \(expected) expected, found \(found): something wrote without the lock"
         case .writerEnded(let path): "\(path): this writer has ended after an error"
+        case .snapshotUnknown(let name, let known):
+            "the store has no snapshot \"\(name)\"; it has " + (known.isEmpty ? "none" : known.joined(separator: ", "))
+        case .snapshotTaken(let name): "there is a snapshot \"\(name)\" already: drop it first or choose another name"
+        case .snapshotName(let name):
+            "\"\(name)\" cannot name a snapshot: 1 to \(SnapshotRecord.nameByteLimit) letters, digits, '.', '_' and '-'"
         case .curvatureUnknown(let digest): "the store has no curvature \(digest)"
         case .curvatureShape(let what, let expected, let found):
             "curvature: \(what): expected \(expected), found \(found)"

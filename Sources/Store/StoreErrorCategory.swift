@@ -17,7 +17,8 @@ extension StoreError {
     public var category: StoreErrorCategory {
         switch self {
         case .format, .page, .pageChecksum, .pageCompression, .paddingNotZero, .wrongStatistics, .wrongIndex,
-            .duplicateIdentifier, .identityDamaged, .catalogDamaged, .fileOfCatalogMissing, .schemaDiffers:
+            .duplicateIdentifier, .wrongNorm, .identifierLiveTwice, .identityDamaged, .catalogDamaged,
+            .fileOfCatalogMissing, .schemaDiffers:
             .damaged
         case .catalog(let error):
             switch error {

@@ -176,11 +176,13 @@ extension StoreWriter {
             return digest
         }
         let finalPath = directory.curvaturePath(digest)
+        // A named snapshot may still have the very same file.
+        let isNamed = contents.curvatureFileNames.contains(CurvatureRecord.fileName(digest))
         do {
-            try moveFile(sealedPath, to: finalPath)
+            if isNamed { try removeFile(sealedPath) } else { try moveFile(sealedPath, to: finalPath) }
         } catch {
             unlink(sealedPath)
-            unlink(finalPath)
+            if !isNamed { unlink(finalPath) }
             throw .file(error)
         }
         let record = CurvatureRecord(identity: identity, description: description, addedGeneration: generation + 1)
@@ -193,7 +195,7 @@ extension StoreWriter {
             try publish(changes, next)
         } catch {
             // After a doubtful commit the catalog may name the file.
-            if !hasEnded { unlink(finalPath) }
+            if !hasEnded, !isNamed { unlink(finalPath) }
             throw error
         }
         return digest
@@ -221,6 +223,7 @@ extension StoreWriter {
         var changes = CatalogChanges()
         changes.removals.insert(CatalogKey(.curvature, digest))
         try publish(changes, next)
+        guard !contents.curvatureFileNames.contains(CurvatureRecord.fileName(digest)) else { return }
         // Not an error if it fails: the next writer sweeps what the catalog does not name.
         unlink(directory.curvaturePath(digest))
     }

@@ -16,12 +16,16 @@ struct Export: ParsableCommand {
     @Argument(help: ArgumentHelp("The file to write.", valueName: "out.safetensors"))
     var output: String
     @OptionGroup var rows: RowOptions
+    @Option(help: ArgumentHelp("Export from the store as it was when it got this name.", valueName: "name"))
+    var snapshot: String?
     @Flag(help: "Print JSON.")
     var json = false
 
     func run() throws {
         let selection = try rows.selection() ?? .all
-        let report = try withProgress { try exportRows(of: store, to: output, selection, control: $0) }
+        let report = try withProgress {
+            try exportRows(of: store, to: output, selection, snapshotName: snapshot, control: $0)
+        }
         if json {
             try printJSON(
                 Report(

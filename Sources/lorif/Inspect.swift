@@ -28,6 +28,8 @@ struct Inspect: ParsableCommand {
     var curvature = false
     @Option(help: ArgumentHelp("Show one example.", valueName: "id"))
     var example: String?
+    @Option(help: ArgumentHelp("Show the store as it was when it got this name.", valueName: "name"))
+    var snapshot: String?
     @Flag(help: "Print JSON.")
     var json = false
 
@@ -38,7 +40,7 @@ struct Inspect: ParsableCommand {
     }
 
     func run() throws {
-        let snapshot = try Snapshot.open(at: store)
+        let snapshot = try Snapshot.open(at: store, named: snapshot)
         if segments {
             try showSegments(snapshot)
         } else if layers {

@@ -36,6 +36,8 @@ struct Query: ParsableCommand {
         help: ArgumentHelp(
             "Score only examples that pass, as in \"source = 'bible' and length > 64\".", valueName: "condition"))
     var `where`: String?
+    @Option(help: ArgumentHelp("Ask the store as it was when it got this name.", valueName: "name"))
+    var snapshot: String?
     @Option(help: "Examples with the highest scores to list.")
     var top: Int = 10
     @Option(help: "Examples with the lowest scores to list.")
@@ -82,6 +84,7 @@ struct Query: ParsableCommand {
         request.curvature = curvature
         request.layerPatterns = layers
         if let condition = self.where { request.rows = .filter(try RowFilter(parsing: condition)) }
+        request.snapshotName = snapshot
         request.topCount = top
         request.bottomCount = bottom
         request.scoresPath = scores
