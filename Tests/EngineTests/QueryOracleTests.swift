@@ -56,7 +56,7 @@ import Testing
 
     @Test(arguments: cases) func exactInfluencePerLayer(_ test: Case) throws {
         let setting = try Setting(test, seed: 2)
-        try setting.fit(FitOptions(scope: .perLayer, rank: nil, exact: true))
+        try setting.fit(FitOptions(scope: .perLayer, rank: nil, exact: true, workers: 2))
         for ratio in [0.1, 3] {
             let influence = try setting.scores(.influence, damping: .relative(ratio))
             let relatif = try setting.scores(.relatif, damping: .relative(ratio))
@@ -84,7 +84,7 @@ import Testing
 
     @Test(arguments: cases) func exactInfluenceGlobal(_ test: Case) throws {
         let setting = try Setting(test, seed: 3)
-        try setting.fit(FitOptions(scope: .global, rank: nil, exact: true))
+        try setting.fit(FitOptions(scope: .global, rank: nil, exact: true, workers: 2))
         let rows = (0..<test.rowCount).map { setting.fullRowGradient($0) }
         let h = NaiveOracle.secondMoment(rows)
         let lambda = 0.5
