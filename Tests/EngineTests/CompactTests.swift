@@ -47,7 +47,7 @@ import Testing
     @Test func curvatureAndAnswersSurviveWhenNoValueChanges() throws {
         _ = try makeStore(.q4)
         _ = try deleteRows(of: folder("store"), .identifiers(["p0-3", "p2-19"]))
-        _ = try fitCurvature(of: folder("store"), options: FitOptions(workers: 2))
+        _ = try fitCurvature(of: folder("store"), options: FitOptions(rank: 8, workers: 2))
         let before = try scores(of: folder("store"))
         #expect(before.count == 20 * 58)
         _ = try nameSnapshot("fitted", of: folder("store"))

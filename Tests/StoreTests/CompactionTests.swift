@@ -154,7 +154,7 @@ import Testing
             try writer.commit()
         }
         let names = try fileNames(inDirectory: path + "/segments")
-        #expect(throws: Stop.self) { try writer.compact { _ in throw Stop() } }
+        #expect(throws: Stop.self) { try writer.compact(progress: { _ in throw Stop() }) }
         #expect(writer.generation == 2)
         #expect(try fileNames(inDirectory: path + "/segments") == names)
         #expect(try fileNames(inDirectory: path + "/tmp") == [])
