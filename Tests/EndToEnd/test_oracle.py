@@ -10,8 +10,9 @@ import pytest
 from harness import Layers, assert_close, read_tensors, run, scores, write_batch, write_tensors
 
 TOLERANCE = 1e-5
-# Relative influence divides by the root of an example's own influence, whose share outside the basis is the difference
-# of two nearly equal numbers; the basis is stored in f32. With ‖g‖²/λ up to a thousand here, that leaves four digits.
+# The share of an example outside the basis is the difference of two nearly equal numbers, and the basis is stored in f32:
+# with ‖g‖²/λ of some thousands, as here, an example's own influence keeps three digits and its root four.
+SELF_INFLUENCE_TOLERANCE = 1e-3
 RELATIF_TOLERANCE = 2e-4
 
 # name -> (d1, d2, c); c = 0: a dense layer.
@@ -138,7 +139,7 @@ def test_all_methods(case: str, random: np.random.Generator, tmp_path: Path) -> 
         assert_close(actual, wanted / np.sqrt(own), RELATIF_TOLERANCE)
         if "query_layers" not in CASES[case]:
             actual = scores(world.store, None, "--method", "self-influence", option, 0.25)
-            assert_close(actual, own[None, :], TOLERANCE)
+            assert_close(actual, own[None, :], SELF_INFLUENCE_TOLERANCE)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])

@@ -137,7 +137,7 @@ def test_int8_and_f16_stay_near_the_expectation(reference: Path, tmp_path: Path)
 
 
 def test_full_training_rows_are_factored_by_the_best_rank(reference: Path, tmp_path: Path) -> None:
-    """The stored factors lose what the truncated SVD loses, and no more."""
+    """The stored factors lose what the truncated SVD loses, to a ten-thousandth."""
     rank = 4
     full, metadata = read_tensors(reference / "query_full.safetensors")
     batch = write_tensors(tmp_path / "full.safetensors", full, {"layers": metadata["layers"]})
@@ -150,7 +150,7 @@ def test_full_training_rows_are_factored_by_the_best_rank(reference: Path, tmp_p
         assert left.shape[2] == rank
         lost = np.linalg.norm(given - left @ right.swapaxes(1, 2), axis=(1, 2))
         least = np.sqrt((np.linalg.svd(given, compute_uv=False)[:, rank:] ** 2).sum(axis=1))
-        assert (lost <= least * (1 + 1e-5) + 1e-6 * np.linalg.norm(given, axis=(1, 2))).all()
+        assert (lost <= least * (1 + 1e-4)).all()
         # √σ in both sides: the columns are balanced and orthogonal.
         grams = [side.swapaxes(1, 2) @ side for side in (left, right)]
         assert np.allclose(*grams, atol=1e-5 * np.abs(left).max() ** 2)
