@@ -10,7 +10,7 @@ import pytest
 from harness import Layers, assert_close, read_tensors, run, scores, write_batch, write_tensors
 
 TOLERANCE = 1e-5
-# The share of an example outside the basis is the difference of two nearly equal numbers, and the basis is stored in f32:
+# The share of an example outside the basis is the difference of two nearly equal numbers, and the basis is in f32:
 # with ‖g‖²/λ of some thousands, as here, an example's own influence keeps three digits and its root four.
 SELF_INFLUENCE_TOLERANCE = 1e-3
 RELATIF_TOLERANCE = 2e-4
