@@ -1,8 +1,8 @@
-public import Checksum
+import Checksum
 import Files
 import Format
 import Glibc
-public import Schema
+import Schema
 import SystemPackage
 
 /// Rows that a repair could not save.

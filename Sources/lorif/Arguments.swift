@@ -3,9 +3,6 @@ public import Engine
 import Foundation
 public import Schema
 
-/// The encodings' names for help texts.
-let encodingNames = Encoding.allCases.map(\.name).joined(separator: ", ")
-
 extension Encoding: ExpressibleByArgument {
     /// The encoding of that name.
     public init?(argument: String) { self.init(name: argument) }
@@ -13,6 +10,14 @@ extension Encoding: ExpressibleByArgument {
     public var defaultValueDescription: String { name }
     /// Every name.
     public static var allValueStrings: [String] { allCases.map(\.name) }
+    /// What each one means, for help texts.
+    public static var allValueDescriptions: [String: String] {
+        [
+            "f32": "single precision", "f16": "half precision, one scale per vector", "bf16": "bfloat16",
+            "int8": "8-bit codes, one scale per vector", "q4": "4-bit Gaussian codes, one scale per vector",
+            "q3": "3-bit", "q2": "2-bit", "q1": "signs",
+        ]
+    }
 }
 
 extension Engine.Method: ExpressibleByArgument {}

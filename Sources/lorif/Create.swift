@@ -18,7 +18,7 @@ struct Create: ParsableCommand {
     var layers: String?
     @Option(help: "Rank to which full gradients will be factored; without it they stay full.")
     var rank: Int?
-    @Option(help: "How numbers are stored: \(encodingNames).")
+    @Option(help: "How numbers are stored.")
     var encoding: Encoding = .f32
     @Flag(help: "Print JSON.")
     var json = false

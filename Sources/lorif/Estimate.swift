@@ -24,7 +24,7 @@ struct Estimate: ParsableCommand {
     var d2: Int
     @Option(help: "Rank c of the factors; without it full d1×d2 matrices.")
     var rank: Int?
-    @Option(help: "How numbers are stored: \(encodingNames).")
+    @Option(help: "How numbers are stored.")
     var encoding: Encoding = .f32
     @Option(help: "Rank r of the curvature, per layer.")
     var curvatureRank: Int?

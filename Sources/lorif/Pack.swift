@@ -19,7 +19,7 @@ struct Pack: ParsableCommand {
     var batches: [String]
     @Option(help: ArgumentHelp("Take layers, ranks and encoding from this store.", valueName: "store"))
     var layersOf: String?
-    @Option(help: "How numbers are stored: \(encodingNames); must be that of the store that will take it.")
+    @Option(help: "How numbers are stored; must be that of the store that will take it.")
     var encoding: Encoding?
     @Option(help: "Factor full gradients to this rank; without it they stay full.")
     var rank: Int?

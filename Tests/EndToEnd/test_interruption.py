@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from harness import BINARY, ENVIRONMENT, INTERRUPTED, attempt, refused, run, scores, write_batch
 
-ROWS = 6000
+ROWS = 4000
 SHAPES = {"a": (96, 64), "b": (64, 96)}
-MOMENTS = 8
+MOMENTS = 6
 
 
 def batch(path: Path, random: np.random.Generator, rows: int, prefix: str) -> Path:

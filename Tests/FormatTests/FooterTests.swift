@@ -54,7 +54,7 @@ private let brokenRules: [BrokenRule] = [
     BrokenRule({ $0.pages[0].byteSplitStride = 2 }, .byteSplitStride(page: 0, found: 2, rawLength: 100)),
     BrokenRule({ $0.pages[1].byteSplitStride = 3 }, .byteSplitStride(page: 1, found: 3, rawLength: 80_000)),
     BrokenRule({ $0.pages[1].byteSplitStride = 0 }, .byteSplitStride(page: 1, found: 0, rawLength: 80_000)),
-    BrokenRule({ $0.pages[1].rawLength = 6001 }, .byteSplitStride(page: 1, found: 2, rawLength: 6001)),
+    BrokenRule({ $0.pages[1].rawLength = 80_001 }, .byteSplitStride(page: 1, found: 2, rawLength: 80_001)),
     BrokenRule({ $0.pages[1].rawLength = 70_000 }, .pageLength(page: 1, storedLength: 70_000, rawLength: 70_000)),
     BrokenRule(
         { $0.pages[1].rawLength = 1 << 28 + 2 }, .pageLength(page: 1, storedLength: 70_000, rawLength: 1 << 28 + 2)),
