@@ -152,6 +152,11 @@ class Capture:
                 output.device, torch.zeros((), device=output.device, requires_grad=True)
             )
             output = result = _GradientRoot.apply(output, anchor)
+        elif output._is_view():
+            # A view that is changed in place later (ReLU(inplace=True)) would lose its hook. The base is this call's own,
+            # unless a subclass of nn.Linear did something with it.
+            alias = type(module) is nn.Linear or not isinstance(module, nn.Linear)
+            output = result = torch.ops.aten._unsafe_view(output, output.shape) if alias else output.clone()
         output.register_hook(partial(self._after_backward, layer, inputs))
         return result
 

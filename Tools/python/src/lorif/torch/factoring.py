@@ -39,11 +39,12 @@ def factor_matrices(matrices: Tensor, rank: int, method: Method = "auto") -> tup
 
 
 def factor_tokens(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Factors [n, d1, 1] and [n, d2, 1] of the outer products of vectors [n, d1] and [n, d2], equally long."""
-    squares = torch.linalg.vector_norm(inputs, dim=1), torch.linalg.vector_norm(outputs, dim=1)
-    ratio = (squares[1] / squares[0]).sqrt()
-    ratio = torch.where(torch.isfinite(ratio) & (ratio > 0), ratio, torch.ones_like(ratio))[:, None]
-    return (inputs * ratio)[:, :, None], (outputs / ratio)[:, :, None]
+    """Factors [n, d1, 1] and [n, d2, 1] of the outer products of vectors [n, d1] and [n, d2], equally long; exact."""
+    left, right = (torch.linalg.vector_norm(side, dim=1, keepdim=True) for side in (inputs, outputs))
+    ratio = (right / left).sqrt()
+    nonzero = torch.isfinite(ratio) & (ratio > 0)
+    zero = torch.zeros_like(ratio)
+    return (inputs * ratio.where(nonzero, zero))[:, :, None], (outputs * (1 / ratio).where(nonzero, zero))[:, :, None]
 
 
 def _power(matrices: Tensor, rank: int, width: int) -> tuple[Tensor, Tensor]:
