@@ -126,6 +126,6 @@ def _matches(pattern: str, modules: dict[str, nn.Module], types: Sequence[type[n
     result = {n for n in names if n not in refused and (types is None or isinstance(modules[n], tuple(types)))}
     if not result:
         reasons = [f"{name}: {reason}" for name, reason in list(refused.items())[:3]]
-        why = "; ".join(reasons) if reasons else "none is of the given types"
+        why = "; ".join(reasons) if len(refused) == len(names) else "none is of the given types"
         raise RecorderError(f"layers {pattern!r}: nothing that can be recorded ({why})")
     return result

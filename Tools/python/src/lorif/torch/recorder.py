@@ -290,22 +290,24 @@ class Recorder:
             if self._train:
                 loss.sum().backward()
             return
-        if self._with_records is None:
-            self._with_records = records is not None
-        if self._with_records != (records is not None):
+        if self._with_records not in (None, records is not None):
             raise RecorderError("records: expected with every step or with none")
         factor = self._factor(loss, len(names), count, scale)
         given = None if records is None else [dict(records[row]) for row in kept]
         kept_names = [names[row] for row in kept]
         if self.recording.per_token:
-            stream.put(self._token_rows(names, kept, given, loss, mask, factor))
+            self._put(stream, self._token_rows(names, kept, given, loss, mask, factor))
             return
         gradients = self._capture.backward(loss.sum(), len(names), mask)
         if len(kept) < len(names):
             gradients = {name: matrices[kept] for name, matrices in gradients.items()}
         with torch.no_grad():
             layers, energy = self._rows(gradients, factor, kept_names)
-        stream.put(Rows(kept_names, layers, given, energy))
+        self._put(stream, Rows(kept_names, layers, given, energy))
+
+    def _put(self, stream: BatchStream, rows: Rows) -> None:
+        self._with_records = rows.records is not None
+        stream.put(rows)
 
     def _begin(self) -> BatchStream:
         """Settles the recording at the first step and starts the writer."""

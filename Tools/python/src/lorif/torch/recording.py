@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +150,7 @@ class Recording:
             with np.load(path, allow_pickle=False) as arrays:
                 for index, layer in enumerate(self.layers):
                     self.whitenings[layer.name] = Whitening(arrays[f"{index}.left"], arrays[f"{index}.right"])
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise RecorderError(f"{path}: expected the whitening of {len(self.layers)} layers, found {error}") from error
 
     def like(self, found: Sequence[SelectedLayer], **changes: Any) -> "Recording":
