@@ -2,7 +2,9 @@
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed; the recorder stays UNTESTED: pip install '.[torch]'")
+torch = pytest.importorskip(
+    "torch", reason="PyTorch is not installed; the recorder stays UNTESTED: pip install '.[torch]'"
+)
 
 from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402

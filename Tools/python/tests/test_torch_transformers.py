@@ -2,7 +2,9 @@
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed; the recorder stays UNTESTED: pip install '.[torch]'")
+torch = pytest.importorskip(
+    "torch", reason="PyTorch is not installed; the recorder stays UNTESTED: pip install '.[torch]'"
+)
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed; lorif.record stays UNTESTED: pip install '.[transformers]'"
 )
@@ -16,10 +18,11 @@ from lorif.batch import FactorBatch  # noqa: E402
 from lorif.record import main  # noqa: E402
 from lorif.torch.recording import Recording  # noqa: E402
 from lorif.torch.trainer import RecorderCallback  # noqa: E402
+from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
 from torch import Tensor  # noqa: E402
 from torch_support import per_example_gradients, projected, token_losses  # noqa: E402
 
-WORDS = "in the beginning was a word and it was with many other words".split()
+WORDS = ["in", "the", "beginning", "was", "a", "word", "and", "it", "was", "with", "many", "other", "words"]
 
 
 def tiny_model() -> Any:
@@ -31,8 +34,6 @@ def tiny_model() -> Any:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of two blocks with random weights, its tokenizer, and texts of different lengths."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
     path = tmp_path_factory.mktemp("model")
     vocabulary = {word: number for number, word in enumerate(["?", *sorted(set(WORDS))])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))  # noqa: S106

@@ -2,7 +2,9 @@
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed; the recorder stays UNTESTED: pip install '.[torch]'")
+torch = pytest.importorskip(
+    "torch", reason="PyTorch is not installed; the recorder stays UNTESTED: pip install '.[torch]'"
+)
 
 from collections.abc import Callable, Mapping  # noqa: E402
 from typing import Any  # noqa: E402
@@ -90,7 +92,9 @@ def per_example_gradients(
     return {name: np.stack([gradient[name].double().numpy() for gradient in found]) for name in parameters}
 
 
-def projected(recording: Recording, gradients: dict[str, np.ndarray], conv1d: Callable[[str], bool]) -> dict[str, np.ndarray]:
+def projected(
+    recording: Recording, gradients: dict[str, np.ndarray], conv1d: Callable[[str], bool]
+) -> dict[str, np.ndarray]:
     """P_inᵀ G P_out of each recorded layer, with G [inputs (and 1), outputs]."""
     result = {}
     for name, (left, right) in recording.projections().items():

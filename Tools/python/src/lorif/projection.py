@@ -8,9 +8,11 @@ The numbers come from SHAKE-256 of the UTF-8 text "lorif projection 1\\n<kind>\\
 <dimension>\\n<d>" (one line feed between the parts, none at the end), and fill the matrix [dimension, d] row by row:
 
 - rademacher: bit k of the output (lowest bit of a byte first), 1 for +1/√d and 0 for -1/√d;
-- gaussian: the output as little-endian u64, w; u = (⌊w/2¹¹⌋ + ½)·2⁻⁵³; the first half of the u is u₁, the second u₂ (their
-  number n is rounded up to even); √(-2 ln u₁) cos 2πu₂ in the first n/2 places, √(-2 ln u₁) sin 2πu₂ in the others; times 1/√d;
-- orthogonal: Q of the QR decomposition, with R's diagonal positive, of the gaussian matrix of that name; times √(dimension/d).
+- gaussian: the output as n little-endian u64, w, with n = dimension·d rounded up to even; u = (⌊w/2¹¹⌋ + ½)·2⁻⁵³; the
+  first half of the u is u₁, the second u₂; √(-2 ln u₁) cos 2πu₂ in the first n/2 places, √(-2 ln u₁) sin 2πu₂ in the
+  others; times 1/√d;
+- orthogonal: Q of the QR decomposition, with R's diagonal positive, of √d times the gaussian matrix, made from the text
+  that says orthogonal; times √(dimension/d).
 
 A side with d ≥ dimension is not projected.
 """
@@ -29,8 +31,8 @@ Side = Literal["in", "out"]
 Matrix = NDArray[np.float64]
 
 
-def projection_matrix(kind: Kind, seed: int, layer: str, side: Side, dimension: int, d: int | None) -> Matrix | None:
-    """The matrix [dimension, d] of one side of a layer, or None where nothing is to be projected (d None or too large)."""
+def projection_matrix(kind: Kind, seed: int, layer: str, side: Side, *, dimension: int, d: int | None) -> Matrix | None:
+    """The matrix [dimension, d] of one side of a layer; None where nothing is projected (d None or ≥ dimension)."""
     if kind not in get_args(Kind):
         raise ValueError(f"expected projection {', '.join(get_args(Kind))}, found {kind!r}")
     if side not in get_args(Side):
@@ -67,8 +69,8 @@ class Whitening:
 def whitening(left_moment: Matrix, right_moment: Matrix, epsilon: float) -> Whitening:
     """The two-sided whitening of a layer from C1 = mean G Gᵀ [d1, d1] and C2 = mean Gᵀ G [d2, d2].
 
-    W = (C + ε·(mean eigenvalue)·I)^(-1/2) on each side, times √(tr C1) in all: with the Kronecker approximation C1 ⊗ C2 /
-    tr C1 of the second moment of vec(G), whitened gradients have about unit variance in every entry.
+    W = (C + ε·(mean eigenvalue)·I)^(-1/2) on each side, times √(tr C1) in all: with the Kronecker approximation
+    C1 ⊗ C2 / tr C1 of the second moment of vec(G), whitened gradients have about unit variance in every entry.
     """
     scale = float(np.trace(left_moment))
     if not np.isfinite(scale) or scale <= 0:

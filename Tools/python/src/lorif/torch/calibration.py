@@ -59,7 +59,7 @@ class Calibration:
         self.count = round(self._summed(torch.tensor([float(self.count)], dtype=torch.float64)).item())
         if self.count == 0:
             raise RecorderError(
-                "step: expected calibrate() on a sample before it, since whitening or an energy target is wanted; found none"
+                "step: expected calibrate() on a sample before it, for the whitening or the energy target, found none"
             )
         if recording.whiten is not None:
             for layer in recording.layers:

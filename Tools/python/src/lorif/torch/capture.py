@@ -26,11 +26,11 @@ class _GradientRoot(torch.autograd.Function):
     """Identity whose output requires a gradient even if nothing before it does, as in a model with frozen weights."""
 
     @staticmethod
-    def forward(ctx: Any, values: Tensor, anchor: Tensor) -> Tensor:  # noqa: ARG004
+    def forward(ctx: Any, values: Tensor, anchor: Tensor) -> Tensor:
         return values.clone()
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:  # noqa: ARG004
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None]:
         return None, None
 
 
@@ -40,8 +40,8 @@ def refuse_compiled(model: nn.Module) -> None:
         compiled_in_place = getattr(module, "_compiled_call_impl", None) is not None
         if compiled_in_place or type(module).__name__ == "OptimizedModule":
             raise RecorderError(
-                f"model, module {name or type(module).__name__!r}: expected an uncompiled model, since hooks cannot see into "
-                "compiled code; record the model before torch.compile, or the original (compiled._orig_mod)"
+                f"model, module {name or type(module).__name__!r}: expected an uncompiled model, since hooks cannot "
+                "see into compiled code; record the model before torch.compile, or the original (compiled._orig_mod)"
             )
 
 
@@ -116,9 +116,9 @@ class Capture:
     def _run(self, loss: Tensor, row_count: int | None, mask: Tensor | None) -> _Armed:
         if not loss.requires_grad:
             raise RecorderError(
-                "loss: expected one that depends on a recorded layer, found none to go back to; run the model inside the "
-                "`with` block and outside of torch.no_grad; reentrant checkpointing needs an input that requires a gradient "
-                "(use_reentrant=False does not)"
+                "loss: expected one that depends on a recorded layer, found none to go back to; run the model inside "
+                "the `with` block and outside of torch.no_grad; reentrant checkpointing needs an input that requires a "
+                "gradient (use_reentrant=False does not)"
             )
         self._armed = armed = _Armed(row_count, mask)
         try:
@@ -131,9 +131,10 @@ class Capture:
         for layer in self._layers:
             if layer.name not in found:
                 raise RecorderError(
-                    f"layer {layer.name!r}: expected it in the backward pass of the loss, found no gradient; it was not called "
-                    "inside the `with` block, or its output does not reach the loss; leave it out of `layers`. With reentrant "
-                    "checkpointing and frozen weights use use_reentrant=False or model.enable_input_require_grads()"
+                    f"layer {layer.name!r}: expected it in the backward pass of the loss, found no gradient; it was "
+                    "not called inside the `with` block, or its output does not reach the loss; leave it out of "
+                    "`layers`. With reentrant checkpointing and frozen weights use use_reentrant=False or "
+                    "model.enable_input_require_grads()"
                 )
 
     def _after_forward(
@@ -142,19 +143,19 @@ class Capture:
         if not torch.is_grad_enabled():
             return None
         if torch.compiler.is_compiling():
-            raise RecorderError(f"layer {layer.name!r}: expected an uncompiled model; hooks cannot see into compiled code")
+            raise RecorderError(
+                f"layer {layer.name!r}: expected an uncompiled model; hooks cannot see into compiled code"
+            )
         given = args[0] if args else next(iter(kwargs.values()))
         with torch.no_grad(), torch.autocast(given.device.type, enabled=False):
             inputs = self._project(layer, 0, given)
         result = None
         if not output.requires_grad:
-            anchor = self._anchors.setdefault(
-                output.device, torch.zeros((), device=output.device, requires_grad=True)
-            )
+            anchor = self._anchors.setdefault(output.device, torch.zeros((), device=output.device, requires_grad=True))
             output = result = _GradientRoot.apply(output, anchor)
         elif output._is_view():
-            # A view that is changed in place later (ReLU(inplace=True)) would lose its hook. The base is this call's own,
-            # unless a subclass of nn.Linear did something with it.
+            # A view that is changed in place later (ReLU(inplace=True)) would lose its hook. The base is this call's
+            # own, unless a subclass of nn.Linear did something with it.
             alias = type(module) is nn.Linear or not isinstance(module, nn.Linear)
             output = result = torch.ops.aten._unsafe_view(output, output.shape) if alias else output.clone()
         output.register_hook(partial(self._after_backward, layer, inputs))
@@ -191,9 +192,9 @@ class Capture:
             armed.row_count = inputs.shape[0]
         if inputs.shape[0] != armed.row_count:
             raise RecorderError(
-                f"layer {layer.name!r}: expected the {armed.row_count} examples in the first dimension of its input, found "
-                f"{inputs.shape[0]}; a layer that sees other things than examples (tokens without their example, the "
-                "sequence first) cannot be recorded"
+                f"layer {layer.name!r}: expected the {armed.row_count} examples in the first dimension of its input, "
+                f"found {inputs.shape[0]}; a layer that sees other things than examples (tokens without their example, "
+                "the sequence first) cannot be recorded"
             )
 
     def _project(self, layer: SelectedLayer, side: int, values: Tensor) -> Tensor:

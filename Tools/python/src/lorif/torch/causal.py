@@ -78,7 +78,10 @@ def _batches(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
 def _padded(batch: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
     """Tokens, mask and labels [rows, longest]."""
     longest = max(len(example.tokens) for example in batch)
-    tokens, mask = torch.zeros(len(batch), longest, dtype=torch.long), torch.zeros(len(batch), longest, dtype=torch.long)
+    tokens, mask = (
+        torch.zeros(len(batch), longest, dtype=torch.long),
+        torch.zeros(len(batch), longest, dtype=torch.long),
+    )
     labels = torch.full((len(batch), longest), _NO_TARGET)
     for row, example in enumerate(batch):
         given = example.tokens if example.labels is None else example.labels

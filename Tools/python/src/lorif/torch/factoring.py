@@ -19,9 +19,9 @@ def factor_matrices(matrices: Tensor, rank: int, method: Method = "auto") -> tup
 
     `svd` is exact; `power` is block power iteration from a fixed start, of matrix products and c + 6 wide
     decompositions only, which keeps all but about 10⁻³ of the energy that the best factors keep. `auto` iterates where
-    that costs less. A rank beyond the matrix's own fills up with zeros. The result does not depend on the other matrices.
+    that costs less. A rank beyond the matrix's own fills up with zeros. Each matrix is factored by itself.
     """
-    count, d1, d2 = matrices.shape
+    _, d1, d2 = matrices.shape
     smallest = min(d1, d2)
     kept = min(rank, smallest)
     width = kept + _OVERSAMPLING

@@ -1,4 +1,4 @@
-"""Which modules of a model are recorded: chosen by glob and type; what cannot be recorded is refused with the reason."""
+"""Which modules of a model are recorded: chosen by glob and type; others are refused with the reason."""
 
 import warnings
 from collections.abc import Sequence
@@ -105,7 +105,9 @@ def select_layers(
         biases = {id(getattr(modules[user], "bias", None)) for user in together}
         with_bias = bias and getattr(module, "bias", None) is not None
         if bias and len(biases) > 1:
-            raise RecorderError(f"layer {name!r}: expected one bias where a weight is shared; record it with bias=False")
+            raise RecorderError(
+                f"layer {name!r}: expected one bias where a weight is shared; record it with bias=False"
+            )
         if any(_is_conv1d(modules[user]) != _is_conv1d(module) for user in together):
             raise RecorderError(f"layer {name!r}: a weight shared by nn.Linear and Conv1D cannot be recorded as one")
         shared = tuple(modules[user] for user in together)

@@ -50,14 +50,14 @@ class Recorder:
     dtype       of the files: f32, f16 or bf16
     reduction   what the loss is: the mean of the examples' losses, their sum, or the mean over all tokens that count
                 (then step needs `count`); it is undone, so that rows are gradients of each example's own summed loss
-    train       False: weights are frozen within the block and their .grad is left alone, which saves much of the backward
-                pass; True: step() also accumulates .grad as loss.backward() does
+    train       False: weights are frozen within the block and their .grad is left alone, which saves much of the
+                backward pass; True: step() also accumulates .grad as loss.backward() does
     like        folder of another recording (the training data's) whose layers and projections this one repeats
     resume      go on in a folder with the same settings; ids that are there already are skipped
     provenance  more metadata for every batch file
 
-    A model that mixes examples (batch norm in training mode) or that is compiled is refused. Settings that do not fit raise
-    RecorderError, as does an error of the writing thread, at the next step and at the end of the block.
+    A model that mixes examples (batch norm in training mode) or that is compiled is refused. Settings that do not fit
+    raise RecorderError, as does an error of the writing thread, at the next step and at the end of the block.
     """
 
     def __init__(
@@ -88,7 +88,11 @@ class Recorder:
         provenance: Mapping[str, str] | None = None,
     ) -> None:
         refuse_compiled(model)
-        self._check_options(dtype, reduction, rank, energy, full, per_token)
+        self._check_options(dtype, reduction)
+        if rank is not None and energy is not None:
+            raise RecorderError("expected rank or energy, found both")
+        if per_token and not full and (energy is not None or (rank or 1) != 1):
+            raise RecorderError("per_token: expected rank 1, which is exact for a token")
         if isinstance(model, nn.parallel.DistributedDataParallel):
             model = model.module
         self._model = model
@@ -126,17 +130,11 @@ class Recorder:
         self._with_records: bool | None = None
 
     @staticmethod
-    def _check_options(
-        dtype: str, reduction: str, rank: int | None, energy: float | None, full: bool, per_token: bool
-    ) -> None:
+    def _check_options(dtype: str, reduction: str) -> None:
         if dtype not in _ITEM_BYTES:
             raise RecorderError(f"dtype: expected {', '.join(_ITEM_BYTES)}, found {dtype!r}")
         if reduction not in get_args(Reduction):
             raise RecorderError(f"reduction: expected {', '.join(get_args(Reduction))}, found {reduction!r}")
-        if rank is not None and energy is not None:
-            raise RecorderError("expected rank or energy, found both")
-        if per_token and not full and (energy is not None or (rank or 1) != 1):
-            raise RecorderError("per_token: expected rank 1, which is exact for a token")
 
     def _projections(self) -> dict[str, Any]:
         settled = self.recording.whiten is None or bool(self.recording.whitenings)
@@ -152,7 +150,9 @@ class Recorder:
         if self._resume:
             self._take_up()
         elif any(self.folder.glob(f"{prefix}*.safetensors")):
-            raise RecorderError(f"{self.folder}: expected a folder without batches {prefix}*, or resume=True, found some")
+            raise RecorderError(
+                f"{self.folder}: expected a folder without batches {prefix}*, or resume=True, found some"
+            )
         self._capture.attach()
         if not self._train:
             self._frozen = [parameter for parameter in self._model.parameters() if parameter.requires_grad]
@@ -224,8 +224,8 @@ class Recorder:
     ) -> None:
         """Takes a batch of a sample, before the first step, to find the whitening and the ranks of an energy target.
 
-        A few hundred examples like those to come will do. `examples` is their number where the first dimension of a layer's
-        input does not say it; the rest is as in `step`. After a resumed calibration, or where nothing is to be found, does nothing.
+        A few hundred examples like those to come will do. `examples` is their number where the first dimension of a
+        layer's input does not say it; the rest is as in `step`. Where nothing is to be found it does nothing.
         """
         self._check_open()
         if self.recording.is_settled():
@@ -250,12 +250,12 @@ class Recorder:
         self._calibration.add({name: matrices * factor for name, matrices in gradients.items()})
 
     def finish_calibration(self) -> None:
-        """Finds whitening and ranks; the first step does it otherwise. With torch.distributed all processes must call it."""
+        """Finds whitening and ranks, as the first step does otherwise; with torch.distributed in all processes."""
         if not self.recording.is_settled():
             if self._process_count > 1 and not torch.distributed.is_initialized():
                 raise RecorderError(
-                    f"calibration in process {self._process} of {self._process_count}: expected torch.distributed, so that all "
-                    "find the same; or record the calibration in one process and pass it as like="
+                    f"calibration in process {self._process} of {self._process_count}: expected torch.distributed, so "
+                    "that all find the same; or record the calibration in one process and pass it as like="
                 )
             (self._calibration or Calibration(self.recording.layers)).settle(self.recording)
             self._capture.set_projections(self._projections())
@@ -296,7 +296,7 @@ class Recorder:
         given = None if records is None else [dict(records[row]) for row in kept]
         kept_names = [names[row] for row in kept]
         if self.recording.per_token:
-            self._put(stream, self._token_rows(names, kept, given, loss, mask, factor))
+            self._put(stream, self._token_rows(names, kept, given, loss=loss, mask=mask, factor=factor))
             return
         gradients = self._capture.backward(loss.sum(), len(names), mask)
         if len(kept) < len(names):
@@ -340,7 +340,8 @@ class Recorder:
         for name, module in self._model.named_modules():
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training:
                 raise RecorderError(
-                    f"module {name!r}: expected no batch norm in training mode, which mixes the examples; call model.eval()"
+                    f"module {name!r}: expected no batch norm in training mode, which mixes the examples; "
+                    "call model.eval()"
                 )
 
     def _factor(self, loss: Tensor, rows: int, count: float | None, scale: float) -> float:
@@ -350,7 +351,9 @@ class Recorder:
             factor = float(rows)
         elif loss.dim() == 0 and self.recording.reduction == "token-mean":
             if count is None:
-                raise RecorderError("count: expected the number of tokens in the mean, for reduction 'token-mean', found none")
+                raise RecorderError(
+                    "count: expected the number of tokens in the mean, for reduction 'token-mean', found none"
+                )
             factor = float(count)
         return factor / scale
 
@@ -360,7 +363,9 @@ class Recorder:
         if not bool(finite.all()):
             layer, row = (int(index) for index in (~finite).nonzero()[0])
             who = f"row {row}" if ids is None else f"id {ids[row]!r}"
-            raise RecorderError(f"layer {list(gradients)[layer]!r}, {who}: expected a finite gradient, found NaN or infinity")
+            raise RecorderError(
+                f"layer {list(gradients)[layer]!r}, {who}: expected a finite gradient, found NaN or infinity"
+            )
 
     def _rows(
         self, gradients: Mapping[str, Tensor], factor: float, ids: Sequence[str]
@@ -402,6 +407,7 @@ class Recorder:
         names: Sequence[str],
         kept: Sequence[int],
         records: Sequence[dict[str, Any]] | None,
+        *,
         loss: Tensor,
         mask: Tensor | None,
         factor: float,

@@ -1,4 +1,4 @@
-"""What a recording is: its layers, projections and units, written beside the batches so that queries repeat it exactly."""
+"""What a recording is: layers, projections and units, written beside the batches so that queries repeat it."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ Projection = tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]
 
 @dataclass(frozen=True)
 class PlannedLayer:
-    """One layer: true dimensions (a recorded bias is one more input), projected dimensions, rank (None: full matrices)."""
+    """One layer: true dimensions (a bias is one more input), projected dimensions, rank (None: full matrices)."""
 
     name: str
     inputs: int
@@ -79,7 +79,7 @@ class Recording:
 
     def _base(self, layer: PlannedLayer, side: Side) -> NDArray[np.float64] | None:
         dimension, d = (layer.inputs, layer.d1) if side == "in" else (layer.outputs, layer.d2)
-        return projection_matrix(self.projection, self.seed, layer.name, side, dimension, d)
+        return projection_matrix(self.projection, self.seed, layer.name, side, dimension=dimension, d=d)
 
     def projection_digest(self) -> str:
         """Equal for recordings whose gradients may be compared: layers, dimensions, projections, whitening."""
@@ -151,7 +151,9 @@ class Recording:
                 for index, layer in enumerate(self.layers):
                     self.whitenings[layer.name] = Whitening(arrays[f"{index}.left"], arrays[f"{index}.right"])
         except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise RecorderError(f"{path}: expected the whitening of {len(self.layers)} layers, found {error}") from error
+            raise RecorderError(
+                f"{path}: expected the whitening of {len(self.layers)} layers, found {error}"
+            ) from error
 
     def like(self, found: Sequence[SelectedLayer], **changes: Any) -> "Recording":
         """This recording with other units or form, for a model that has its layers."""
@@ -196,7 +198,9 @@ def plan_layers(
             target = wanted = None
         elif target is not None:
             if not 0 < target <= 1:
-                raise RecorderError(f"layer {layer.name!r}: expected an energy target above 0 and up to 1, found {target}")
+                raise RecorderError(
+                    f"layer {layer.name!r}: expected an energy target above 0 and up to 1, found {target}"
+                )
             wanted = None
         else:
             wanted = 1 if wanted is None else wanted

@@ -15,10 +15,12 @@ __all__ = ["RecorderCallback"]
 class RecorderCallback(TrainerCallback):
     """Records a data set of token sequences at the end of training, in evaluation mode.
 
-        trainer = Trainer(model, arguments, train_dataset=data, callbacks=[RecorderCallback(data, "factors/", layers="*.mlp.*")])
+        record = RecorderCallback(data, "factors/", layers="*.mlp.*")
+        trainer = Trainer(model, arguments, train_dataset=data, callbacks=[record])
 
-    `dataset` yields mappings with input_ids and perhaps labels and an id (else the row number); with several processes each
-    records its share. `options` go to `Recorder`. A whitening or an energy target is found from the first `sample` examples.
+    `dataset` yields mappings with input_ids and perhaps labels and an id (else the row number); with several processes
+    each records its share. `options` go to `Recorder`. A whitening or an energy target is found from the first `sample`
+    examples.
     """
 
     def __init__(
@@ -64,9 +66,7 @@ class RecorderCallback(TrainerCallback):
                 return
             if row % process[1] == process[0]:
                 tokens, labels = _integers(item["input_ids"]), item.get("labels")
-                yield Example(
-                    str(item.get(self._id_field, row)), tokens, None if labels is None else _integers(labels)
-                )
+                yield Example(str(item.get(self._id_field, row)), tokens, None if labels is None else _integers(labels))
 
 
 def _integers(values: Any) -> list[int]:

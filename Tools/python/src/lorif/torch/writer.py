@@ -95,7 +95,7 @@ class BatchStream:
                         self._accept(rows)
                     elif self._waiting:
                         self._write(self._waiting)
-                except BaseException as error:  # noqa: BLE001 - whatever it is, put and close raise it
+                except BaseException as error:
                     self._error = error
                     self._waiting = []
             if rows is None:
