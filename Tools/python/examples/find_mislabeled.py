@@ -10,8 +10,8 @@ the queries. Then, from the batches that the recorder wrote and nothing else:
 2. what was copied?          the row of the largest cosine of influence with each query.
 
 Against them: chance, the similarity of embeddings (labels that disagree with those of the ten nearest rows; the nearest
-row), and the training loss. With a store, 1 is `lorif query … --method self-influence` and 2 `--method relatif`; here it
-is a few lines of NumPy, so that the formulas can be seen: per layer, (H + λI)⁻¹ with H = Σ g gᵀ and λ = ρ · tr H / D.
+row), and the training loss. With a store, 1 is `lorif query … --method self-influence` and 2 `--method relatif`; here
+it is a few lines of NumPy, so that the formulas can be seen: per layer, (H + λI)⁻¹ with H = Σ g gᵀ, λ = ρ · tr H / D.
 
 On a classifier this small the training loss and the embedding know as much about flipped labels as self-influence does,
 whose advantage is that the same rows answer all of these questions; the table says so.
@@ -169,9 +169,7 @@ def main(out: Path) -> dict[str, float]:
     }
     accuracy = float((torch.argmax(model(inputs[TRAINING:]), 1) == labels[TRAINING:]).float().mean())
     print(f"accuracy on held-out snippets {accuracy:.3f}")
-    print(
-        f"{TRAINING} rows, {len(flipped)} flipped (precision at {len(flipped)}); {QUERIES} near-duplicates (found first)"
-    )
+    print(f"{TRAINING} rows, {len(flipped)} flipped (precision at {len(flipped)}); {QUERIES} near-duplicates (first)")
     for name, value in table.items():
         print(f"  {name:42} {value:.3f}")
     return table

@@ -87,6 +87,7 @@ def test_what_cannot_be_recorded_is_refused_with_the_reason(module: nn.Module, r
         ({"layers": "*", "d": 0}, "d of at least 1"),
         ({"layers": "*", "energy": 1.5}, "energy target"),
         ({"layers": "*", "per_token": True, "rank": 2}, "rank 1, which is exact"),
+        ({"layers": "*", "per_token": True, "resume": True}, "expected resume=False"),
         ({"layers": "*", "dtype": "f64"}, "expected f32, f16, bf16, found 'f64'"),
         ({"layers": "*", "reduction": "median"}, "expected mean, sum, token-mean"),
         ({"layers": "*", "whiten": 0.0}, "above 0"),

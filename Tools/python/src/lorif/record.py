@@ -13,8 +13,8 @@ _EXAMPLE = """example:
   lorif ingest store.lorif factors/*.safetensors
   lorif query store.lorif factors/queries/*.safetensors
 
-Exit codes: 0 done, 2 wrong usage, 3 input refused, 5 the environment failed. What was written before an error stays; go
-on with --resume."""
+Exit codes: 0 done, 2 wrong usage, 3 input refused, 5 the environment failed, 130 interrupted. What was recorded stays;
+go on with --resume."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,7 +68,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = f"lorif.record: needs PyTorch and transformers (pip install 'lorif[transformers]'): {error}"
         print(message, file=sys.stderr)
         return 5
-    return int(command.run(options))
+    try:
+        return int(command.run(options))
+    except KeyboardInterrupt:
+        print("lorif.record: interrupted; go on with --resume", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

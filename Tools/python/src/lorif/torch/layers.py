@@ -60,8 +60,8 @@ def refusal(module: nn.Module) -> str | None:
 def _dimensions(module: nn.Module) -> tuple[int, int]:
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
-    weight = module.weight
-    return int(weight.shape[0]), int(weight.shape[1])
+    shape = module.get_parameter("weight").shape
+    return shape[0], shape[1]
 
 
 def select_layers(

@@ -53,7 +53,7 @@ class Recorder:
     train       False: weights are frozen within the block and their .grad is left alone, which saves much of the
                 backward pass; True: step() also accumulates .grad as loss.backward() does
     like        folder of another recording (the training data's) whose layers and projections this one repeats
-    resume      go on in a folder with the same settings; ids that are there already are skipped
+    resume      go on in a folder with the same settings; ids that are there already are skipped; not with per_token
     provenance  more metadata for every batch file
 
     A model that mixes examples (batch norm in training mode) or that is compiled is refused. Settings that do not fit
@@ -93,6 +93,8 @@ class Recorder:
             raise RecorderError("expected rank or energy, found both")
         if per_token and not full and (energy is not None or (rank or 1) != 1):
             raise RecorderError("per_token: expected rank 1, which is exact for a token")
+        if per_token and resume:
+            raise RecorderError("per_token: expected resume=False; an example cut by a file's end would pass for whole")
         if isinstance(model, nn.parallel.DistributedDataParallel):
             model = model.module
         self._model = model

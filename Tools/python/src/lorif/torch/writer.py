@@ -99,6 +99,9 @@ class BatchStream:
                     self._error = error
                     self._waiting = []
             if rows is None:
+                if self._error is not None and not threading.main_thread().is_alive():
+                    # Nobody is left to call close(): the interpreter prints it.
+                    raise self._error
                 return
 
     def _next_rows(self) -> Rows | None:
