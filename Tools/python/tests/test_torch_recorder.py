@@ -15,7 +15,7 @@ from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
 from lorif.batch import FactorBatch  # noqa: E402
-from lorif.projection import factor  # noqa: E402
+from lorif.projection import factor, whitening  # noqa: E402
 from lorif.torch import Recorder, RecorderError  # noqa: E402
 from lorif.torch.factoring import factor_matrices  # noqa: E402
 from lorif.torch.recording import Recording  # noqa: E402
@@ -453,3 +453,23 @@ def test_a_compiled_function_around_the_model_records_the_same(tmp_path: Path) -
     (plain,), (other,) = batches(tmp_path / "plain"), batches(tmp_path / "compiled")
     for layer in plain.layers:
         assert np.allclose(plain.gradients(layer.name), other.gradients(layer.name), rtol=1e-5, atol=1e-6)
+
+
+def test_tokens_are_whitened_by_their_own_moments(tmp_path: Path) -> None:
+    model, mask = network(), torch.ones(ROWS, TOKENS)
+    mask[2, 4:] = 0
+    with Recorder(model, "*", d=4, per_token=True, full=True, out=tmp_path / "raw") as recorder:
+        recorder.step(range(ROWS), loss(model, inputs()), mask=mask)
+    with Recorder(model, "*", d=4, per_token=True, whiten=0.1, out=tmp_path / "white") as whitened:
+        with pytest.raises(RecorderError, match="number of examples"):
+            whitened.calibrate(loss(model, inputs()))
+        whitened.calibrate(loss(model, inputs()), examples=ROWS, mask=mask)
+        whitened.step(range(ROWS), loss(model, inputs()), mask=mask)
+    (raw,), (white,) = batches(tmp_path / "raw"), batches(tmp_path / "white")
+    assert raw.row_count == white.row_count == whitened.recording.calibrated_on == ROWS * TOKENS - 5
+    for layer in raw.layers:
+        given = raw.gradients(layer.name).astype(float)
+        moments = (given @ given.transpose(0, 2, 1)).mean(0), (given.transpose(0, 2, 1) @ given).mean(0)
+        maps = whitening(*moments, 0.1)
+        wanted = maps.left @ given @ maps.right
+        assert np.allclose(white.gradients(layer.name), wanted, atol=1e-3 * np.abs(wanted).max())

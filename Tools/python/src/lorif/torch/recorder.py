@@ -456,9 +456,12 @@ def _kept_tokens(sides: Mapping[str, tuple[Tensor, Tensor]], mask: Tensor | None
     for name, count in counts.items():
         if count != tokens:
             raise RecorderError(f"layer {name!r}: expected {tokens} tokens as in layer {first!r}, found {count}")
-    if mask is not None:
-        return mask.to("cpu").bool().clone()
-    return torch.ones(next(iter(sides.values()))[0].shape[:2], dtype=torch.bool)
+    shape = next(iter(sides.values()))[0].shape[:2]
+    if mask is None:
+        return torch.ones(shape, dtype=torch.bool)
+    if mask.shape != shape:
+        raise RecorderError(f"mask: expected {list(shape)}, examples and tokens, found {list(mask.shape)}")
+    return mask.to("cpu").bool().clone()
 
 
 def _with_rank(base: Recording, rank: int | None, full: bool) -> list[Any]:
