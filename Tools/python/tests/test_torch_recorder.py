@@ -455,6 +455,27 @@ def test_a_compiled_function_around_the_model_records_the_same(tmp_path: Path) -
         assert np.allclose(plain.gradients(layer.name), other.gradients(layer.name), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("explicit", [False, True])
+def test_the_first_step_after_a_calibration_is_whitened_whole(explicit: bool, tmp_path: Path) -> None:
+    model = network()
+    with Recorder(model, "*", d=4, whiten=0.1, full=True, out=tmp_path / "a") as recorder:
+        recorder.calibrate(loss(model, inputs(20)))
+        if explicit:
+            before = loss(model, inputs())
+            recorder.finish_calibration()
+            with pytest.raises(RecorderError, match="found one that ran before"):
+                recorder.step(range(ROWS), before)
+        for start in (0, 10):
+            recorder.step(range(start, start + ROWS), loss(model, inputs()))
+    with Recorder(model, like=tmp_path / "a", full=True, out=tmp_path / "b") as again:
+        again.step(range(ROWS), loss(model, inputs()))
+    (twice,), (once,) = batches(tmp_path / "a"), batches(tmp_path / "b")
+    for layer in once.layers:
+        wanted = once.gradients(layer.name)
+        for rows in (slice(0, ROWS), slice(ROWS, 2 * ROWS)):
+            assert np.allclose(twice.gradients(layer.name, rows), wanted, atol=1e-5 * np.abs(wanted).max())
+
+
 def test_tokens_are_whitened_by_their_own_moments(tmp_path: Path) -> None:
     model, mask = network(), torch.ones(ROWS, TOKENS)
     mask[2, 4:] = 0

@@ -72,6 +72,7 @@ class Capture:
         self._layers = layers
         self._projections = dict(projections)
         self._per_token = per_token
+        self._version = 0
         self._tensors: dict[tuple[str, int, torch.device, torch.dtype], Tensor] = {}
         self._handles: list[torch.utils.hooks.RemovableHandle] = []
         self._armed: _Armed | None = None
@@ -80,9 +81,10 @@ class Capture:
     def set_projections(
         self, projections: Mapping[str, tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]]
     ) -> None:
-        """Replaces the projections, from the next forward pass on."""
+        """Replaces the projections, from the next forward pass on; the backward pass of an earlier one is refused."""
         self._projections = dict(projections)
         self._tensors.clear()
+        self._version += 1
 
     def attach(self) -> None:
         """Puts the hooks on the modules."""
@@ -158,13 +160,15 @@ class Capture:
             # own, unless a subclass of nn.Linear did something with it.
             alias = type(module) is nn.Linear or not isinstance(module, nn.Linear)
             output = result = torch.ops.aten._unsafe_view(output, output.shape) if alias else output.clone()
-        output.register_hook(partial(self._after_backward, layer, inputs))
+        output.register_hook(partial(self._after_backward, layer, inputs, self._version))
         return result
 
-    def _after_backward(self, layer: SelectedLayer, inputs: Tensor, gradient: Tensor) -> None:
+    def _after_backward(self, layer: SelectedLayer, inputs: Tensor, version: int, gradient: Tensor) -> None:
         armed = self._armed
         if armed is None:
             return
+        if version != self._version:
+            raise RecorderError("step: expected a model that ran after finish_calibration(), found one that ran before")
         with torch.no_grad(), torch.autocast(gradient.device.type, enabled=False):
             outputs = self._project(layer, 1, gradient)
             self._check_rows(armed, layer, inputs)

@@ -260,7 +260,8 @@ class Recorder:
                     "that all find the same; or record the calibration in one process and pass it as like="
                 )
             (self._calibration or Calibration(self.recording.layers)).settle(self.recording)
-            self._capture.set_projections(self._projections())
+            if self.recording.whiten is not None:
+                self._capture.set_projections(self._projections())
 
     def step(
         self,
@@ -286,7 +287,9 @@ class Recorder:
             raise RecorderError(f"loss: expected a scalar or {len(names)} losses, one per id, found {list(loss.shape)}")
         if records is not None and len(records) != len(names):
             raise RecorderError(f"records: expected {len(names)}, one per id, found {len(records)}")
-        stream = self._begin()
+        # The model ran with the projections of before: those of the calibration are to be applied to what comes out.
+        late = self.recording.whiten is not None and not self.recording.whitenings
+        stream = None if late else self._begin()
         kept = [row for row, name in enumerate(names) if name not in self._done]
         if not kept:
             if self._train:
@@ -298,14 +301,27 @@ class Recorder:
         given = None if records is None else [dict(records[row]) for row in kept]
         kept_names = [names[row] for row in kept]
         if self.recording.per_token:
-            self._put(stream, self._token_rows(names, kept, given, loss=loss, mask=mask, factor=factor))
+            sides = self._capture.backward_tokens(loss.sum(), len(names), mask)
+            stream = stream or self._begin()
+            if late:
+                sides = {name: (a @ self._map(name, 0, a), b @ self._map(name, 1, b)) for name, (a, b) in sides.items()}
+            with torch.no_grad():
+                self._put(stream, self._token_rows(names, kept, given, sides=sides, mask=mask, factor=factor))
             return
         gradients = self._capture.backward(loss.sum(), len(names), mask)
+        stream = stream or self._begin()
+        if late:
+            gradients = {name: self._map(name, 0, g) @ g @ self._map(name, 1, g) for name, g in gradients.items()}
         if len(kept) < len(names):
             gradients = {name: matrices[kept] for name, matrices in gradients.items()}
         with torch.no_grad():
             layers, energy = self._rows(gradients, factor, kept_names)
         self._put(stream, Rows(kept_names, layers, given, energy))
+
+    def _map(self, name: str, side: int, like: Tensor) -> Tensor:
+        """The whitening of one side of a layer, with the type and device of a tensor."""
+        maps = self.recording.whitenings[name]
+        return torch.from_numpy((maps.left, maps.right)[side]).to(like.device, like.dtype)
 
     def _put(self, stream: BatchStream, rows: Rows) -> None:
         self._with_records = rows.records is not None
@@ -410,29 +426,26 @@ class Recorder:
         kept: Sequence[int],
         records: Sequence[dict[str, Any]] | None,
         *,
-        loss: Tensor,
+        sides: Mapping[str, tuple[Tensor, Tensor]],
         mask: Tensor | None,
         factor: float,
     ) -> Rows:
-        with torch.no_grad():
-            with torch.enable_grad():
-                sides = self._capture.backward_tokens(loss.sum(), len(names), mask)
-            chosen = _kept_tokens(sides, mask)
-            chosen &= torch.isin(torch.arange(len(names)), torch.tensor(kept))[:, None]
-            places = chosen.nonzero().tolist()
-            ids = [f"{names[row]}/{token}" for row, token in places]
-            layers: dict[str, tuple[Any, ...]] = {}
-            energy: dict[str, tuple[float, float]] = {}
-            for layer in self.recording.layers:
-                inputs, outputs = (side[chosen.to(side.device)] for side in sides[layer.name])
-                outputs = outputs * factor
-                self._check_finite({layer.name: inputs[:, :, None] * outputs[:, None, :]}, ids)
-                if layer.rank is None:
-                    pair: tuple[Tensor, ...] = (inputs[:, :, None] * outputs[:, None, :],)
-                else:
-                    pair = factor_tokens(inputs, outputs)
-                layers[layer.name] = tuple(side.to("cpu", torch.float32).numpy() for side in pair)
-                energy[layer.name] = 1.0, 1.0
+        chosen = _kept_tokens(sides, mask)
+        chosen &= torch.isin(torch.arange(len(names)), torch.tensor(kept))[:, None]
+        places = chosen.nonzero().tolist()
+        ids = [f"{names[row]}/{token}" for row, token in places]
+        layers: dict[str, tuple[Any, ...]] = {}
+        energy: dict[str, tuple[float, float]] = {}
+        for layer in self.recording.layers:
+            inputs, outputs = (side[chosen.to(side.device)] for side in sides[layer.name])
+            outputs = outputs * factor
+            self._check_finite({layer.name: inputs[:, :, None] * outputs[:, None, :]}, ids)
+            if layer.rank is None:
+                pair: tuple[Tensor, ...] = (inputs[:, :, None] * outputs[:, None, :],)
+            else:
+                pair = factor_tokens(inputs, outputs)
+            layers[layer.name] = tuple(side.to("cpu", torch.float32).numpy() for side in pair)
+            energy[layer.name] = 1.0, 1.0
         if records is not None:
             by_row = dict(zip(kept, records, strict=True))
             records = [by_row[row] | {"example": names[row], "token": token} for row, token in places]
