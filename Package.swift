@@ -78,7 +78,8 @@ let package = Package(
         .testTarget(name: "FilesTests", dependencies: ["Files"], swiftSettings: settings),
         .testTarget(name: "FormatTests", dependencies: ["Checksum", "Format", "Schema"], swiftSettings: settings),
         .testTarget(
-            name: "InterchangeTests", dependencies: ["Files", "Interchange", "Schema"], swiftSettings: settings),
+            name: "InterchangeTests", dependencies: ["Files", "Interchange", "Schema"], exclude: ["Resources"],
+            swiftSettings: settings),
         .testTarget(name: "KernelsTests", dependencies: ["Kernels", "Schema"], swiftSettings: settings),
         .testTarget(name: "LMDBTests", dependencies: ["LMDB"], swiftSettings: settings),
         .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "Schema"], swiftSettings: settings),

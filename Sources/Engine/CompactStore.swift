@@ -4,7 +4,9 @@ public import Store
 
 /// What a compaction did.
 public struct CompactReport: Sendable {
+    /// What the store says of it.
     public let summary: CompactionSummary
+    /// The layers and encoding afterwards.
     public let schema: StoreSchema
     /// Live rows.
     public let rowCount: Int
@@ -12,6 +14,7 @@ public struct CompactReport: Sendable {
     public let valuesChanged: Bool
     /// Named snapshots that still hold old files.
     public let snapshotNames: [String]
+    /// Whether the active curvature no longer fits the rows.
     public let curvatureIsStale: Bool
 }
 

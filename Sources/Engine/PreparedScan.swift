@@ -45,7 +45,9 @@ extension PreparedScan {
                 pendingTiles[layer] = tile
                 for group in groups where group.layers.last == layer {
                     let tiles = group.layers.compactMap { pendingTiles.removeValue(forKey: $0) }
-                    for (row, value) in try group.selfInfluence(of: tiles, forFittedRows: curvatureIsCurrent).enumerated() {
+                    for (row, value) in try group.selfInfluence(of: tiles, forFittedRows: curvatureIsCurrent)
+                        .enumerated()
+                    {
                         selfInfluences[row] += value
                     }
                 }

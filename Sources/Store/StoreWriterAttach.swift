@@ -45,7 +45,8 @@ extension StoreWriter {
             throw .attachmentRefused(
                 path: path,
                 reason: "expected \(schema.layers.count) layers in \(schema.encoding.name) as in the store, found "
-                    + "\(source.schema.layers.count) in \(source.schema.encoding.name), or others by name, shape or rank")
+                    + "\(source.schema.layers.count) in \(source.schema.encoding.name), or others by name, shape or rank"
+            )
         }
         return source
     }

@@ -18,7 +18,7 @@ struct Compact: ParsableCommand {
 
     @Argument(help: "The store.")
     var store: String
-    @Option(help: "Store all numbers in another encoding: \(encodingNames).")
+    @Option(help: "Store all numbers in another encoding.")
     var encoding: Encoding?
     @Option(help: "Cut factors (or factor full matrices) to this rank.")
     var rank: Int?

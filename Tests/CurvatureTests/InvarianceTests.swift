@@ -109,7 +109,7 @@ import Testing
 
     @Test(arguments: [
         Damping.relative(0), .relative(-1), .relative(.nan), .relative(.infinity), .absolute(0), .absolute(-3),
-        .absolute(.nan), .absolute(.infinity), .absolute(1e-320),
+        .absolute(.nan), .absolute(.infinity), .absolute(.leastNormalMagnitude / 4096),
     ])
     func badDampingIsRefused(_ damping: Damping) throws {
         let rows = TestRows(layers: mixedLayers, rowCount: 3)

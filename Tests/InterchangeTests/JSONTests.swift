@@ -23,7 +23,8 @@ struct JSONTests {
     @Test func writesWhatItReads() throws {
         let record = MetadataRecord(fields: [
             ("q\"\\\u{1}\u{7F}é\n", .string("\u{0}\u{1F}\t\r\u{8}\u{C}/😀")), ("d", .number(0.1)),
-            ("e", .number(1e300)), ("tiny", .number(5e-324)), ("whole", .number(3)), ("i", .integer(3)),
+            ("e", .number(1e300)), ("tiny", .number(.leastNonzeroMagnitude)), ("whole", .number(3)),
+            ("i", .integer(3)),
             ("n", .null), ("t", .boolean(true)), ("f", .boolean(false)), ("j", .json("[1,{\"a\":null}]")),
         ])
         let text = JSONText.object(record)
