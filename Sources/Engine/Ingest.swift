@@ -6,7 +6,7 @@ import Store
 
 /// How to ingest.
 public struct IngestOptions: Sendable {
-    /// The encoding of a store that is created; must agree with an existing store. nil: the store's, or f32.
+    /// The encoding of a store that is created; must agree with an existing store. nil: the store's, or `Encoding.standard`.
     public var encoding: Encoding?
     /// The rank to factor full gradients to; nil keeps them dense in a new store, and follows the store's layers otherwise.
     public var rank: Int?
@@ -121,7 +121,7 @@ public func ingest(
         return try operation.run(createdStore: false, control: control)
     }
 
-    let schema = try deriveSchema(from: batches[0], rank: options.rank, encoding: options.encoding ?? .f32)
+    let schema = try deriveSchema(from: batches[0], rank: options.rank, encoding: options.encoding ?? .standard)
     for batch in batches { _ = try BatchMatch(batch, schema: schema) }
     let writer = try StoreWriter.create(at: storePath, schema: schema)
     do {

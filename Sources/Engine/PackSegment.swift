@@ -35,7 +35,7 @@ public func packSegment(
     }
     let schema =
         try storePath.map { try Snapshot.open(at: $0).schema }
-        ?? deriveSchema(from: batches[0], rank: options.rank, encoding: options.encoding ?? .f32)
+        ?? deriveSchema(from: batches[0], rank: options.rank, encoding: options.encoding ?? .standard)
     if let encoding = options.encoding, encoding != schema.encoding {
         throw EngineError.settingMismatch(setting: "--encoding", expected: schema.encoding.name, found: encoding.name)
     }

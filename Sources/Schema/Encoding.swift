@@ -13,6 +13,10 @@ public enum Encoding: UInt8, Hashable, Sendable, CaseIterable {
     case q2 = 7
     case q1 = 8
 
+    /// The encoding of a store for which none is asked: the smallest whose attribution quality is within noise of single
+    /// precision (README, "Which encoding").
+    public static let standard: Encoding = .q4
+
     /// The name used on the command line and in reports.
     public var name: String {
         switch self {

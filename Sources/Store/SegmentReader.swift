@@ -310,3 +310,31 @@ extension SegmentReader {
         return counts
     }
 }
+
+/// One page of a segment, as its index has it.
+public struct PageSummary: Hashable, Sendable {
+    /// What the page holds, in words.
+    public let column: String
+    /// The row block.
+    public let block: Int
+    /// Of its first stored byte in the file.
+    public let offset: Int
+    /// Bytes in the file.
+    public let storedByteCount: Int
+    /// Bytes when decompressed.
+    public let rawByteCount: Int
+    /// XXH3-64 of the stored bytes.
+    public let checksum: UInt64
+}
+
+extension SegmentReader {
+    /// Every page, in file order.
+    public var pageSummaries: [PageSummary] {
+        footer.footer.pages.map { page in
+            PageSummary(
+                column: footer.footer.columns[Int(page.column)].description, block: Int(page.block),
+                offset: Int(page.offset), storedByteCount: Int(page.storedLength), rawByteCount: Int(page.rawLength),
+                checksum: page.checksum)
+        }
+    }
+}

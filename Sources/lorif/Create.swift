@@ -19,7 +19,7 @@ struct Create: ParsableCommand {
     @Option(help: "Rank to which full gradients will be factored; without it they stay full.")
     var rank: Int?
     @Option(help: "How numbers are stored.")
-    var encoding: Encoding = .f32
+    var encoding: Encoding = .standard
     @Flag(help: "Print JSON.")
     var json = false
 

@@ -25,7 +25,7 @@ struct Estimate: ParsableCommand {
     @Option(help: "Rank c of the factors; without it full d1×d2 matrices.")
     var rank: Int?
     @Option(help: "How numbers are stored.")
-    var encoding: Encoding = .f32
+    var encoding: Encoding = .standard
     @Option(help: "Rank r of the curvature, per layer.")
     var curvatureRank: Int?
     @Option(help: "Mean length of an example's id in bytes.")

@@ -18,7 +18,7 @@ struct Ingest: ParsableCommand {
     var store: String
     @Argument(help: ArgumentHelp("Factor batch files (Formats/factor-batch.md).", valueName: "batch"))
     var batches: [String]
-    @Option(help: "How numbers are stored in a new store; f32 unless said.")
+    @Option(help: "How numbers are stored in a new store; \(Encoding.standard.name) unless said.")
     var encoding: Encoding?
     @Option(help: "Factor full gradients to this rank; without it a new store keeps them full.")
     var rank: Int?

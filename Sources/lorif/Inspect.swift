@@ -11,7 +11,7 @@ struct Inspect: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show what a store holds.",
         discussion: """
-            Without options a summary. --segments, --layers and --curvature show those parts; --example shows one row: where it \
+            Without options a summary. --segments, --pages, --layers and --curvature show those parts; --example shows one row: where it \
             is, its metadata, and the norm of its gradient in every layer.
 
               lorif inspect store --layers
@@ -22,6 +22,8 @@ struct Inspect: ParsableCommand {
     var store: String
     @Flag(help: "Show every segment file and what its columns take.")
     var segments = false
+    @Flag(help: "Show every page of every segment file.")
+    var pages = false
     @Flag(help: "Show every layer.")
     var layers = false
     @Flag(help: "Show every fitted curvature.")
@@ -34,8 +36,8 @@ struct Inspect: ParsableCommand {
     var json = false
 
     func validate() throws {
-        guard [segments, layers, curvature, example != nil].filter({ $0 }).count <= 1 else {
-            throw ValidationError("give one of --segments, --layers, --curvature and --example")
+        guard [segments, pages, layers, curvature, example != nil].filter({ $0 }).count <= 1 else {
+            throw ValidationError("give one of --segments, --pages, --layers, --curvature and --example")
         }
     }
 
@@ -43,6 +45,8 @@ struct Inspect: ParsableCommand {
         let snapshot = try Snapshot.open(at: store, named: snapshot)
         if segments {
             try showSegments(snapshot)
+        } else if pages {
+            try showPages(snapshot)
         } else if layers {
             try showLayers(snapshot)
         } else if curvature {
@@ -149,6 +153,37 @@ struct Inspect: ParsableCommand {
             standardOutput(table(rows, right: [2, 3, 4, 5]))
         }
         if reports.isEmpty { standardOutput("no segments\n") }
+    }
+
+    // MARK: - Pages
+
+    private struct PageReport: Encodable {
+        let file, column: String
+        let block, offset, storedBytes, rawBytes: Int
+        let checksum: String
+    }
+
+    private func showPages(_ snapshot: Snapshot) throws {
+        var reports: [PageReport] = []
+        for (index, segment) in snapshot.segments.enumerated() {
+            for page in try snapshot.segmentReader(index).pageSummaries {
+                let digits = String(page.checksum, radix: 16)
+                reports.append(
+                    PageReport(
+                        file: segment.fileName, column: page.column, block: page.block, offset: page.offset,
+                        storedBytes: page.storedByteCount, rawBytes: page.rawByteCount,
+                        checksum: String(repeating: "0", count: 16 - digits.count) + digits))
+            }
+        }
+        if json { return try printJSON(reports) }
+        var rows = [["file", "offset", "column", "block", "stored", "raw", "checksum"]]
+        for report in reports {
+            rows.append([
+                report.file, "\(report.offset)", report.column, "\(report.block)", "\(report.storedBytes)",
+                "\(report.rawBytes)", report.checksum,
+            ])
+        }
+        standardOutput(table(rows, right: [1, 3, 4, 5]))
     }
 
     // MARK: - Layers

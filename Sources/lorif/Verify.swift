@@ -15,7 +15,7 @@ struct Verify: ParsableCommand {
             none of them is anywhere; 1: some are.
 
               lorif verify store --level quick
-              lorif delete store --ids gone.txt && lorif compact store && lorif verify store --erased gone.txt
+              lorif verify store --erased gone.txt
             """)
 
     @Argument(help: "The store.")

@@ -40,7 +40,7 @@ def store(random: np.random.Generator, tmp_path: Path) -> Path:
     """A store of four rows, e0 to e3."""
     path = tmp_path / "s.lorif"
     batch = write_batch(tmp_path / "first.safetensors", layers(random), ids=[f"e{row}" for row in range(ROWS)])
-    run("ingest", path, batch)
+    run("ingest", "--encoding", "f32", path, batch)
     return path
 
 
@@ -108,7 +108,7 @@ def test_bad_header(name: str, store: Path, random: np.random.Generator, tmp_pat
     batch.write_bytes(tampered(random, BAD_HEADERS[name]))
     # Numbers that are no counts at all are found before the tensor is known: then the place is a byte of the header.
     place = "header, byte" if name in NOT_COUNTS else "h."
-    assert_refused_and_unchanged(store, ("ingest", store, batch), (batch, place))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, batch), (batch, place))
 
 
 BAD_FILES = {
@@ -130,7 +130,7 @@ BAD_FILES = {
 def test_not_a_batch(name: str, store: Path, tmp_path: Path) -> None:
     batch = tmp_path / "bad.safetensors"
     batch.write_bytes(BAD_FILES[name])
-    assert_refused_and_unchanged(store, ("ingest", store, batch), (batch,))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, batch), (batch,))
 
 
 def test_every_truncation_of_a_batch(store: Path, random: np.random.Generator, tmp_path: Path) -> None:
@@ -141,16 +141,16 @@ def test_every_truncation_of_a_batch(store: Path, random: np.random.Generator, t
         {0, 1, 7, 8, 9, len(whole) // 2, len(whole) - 1, *random.integers(0, len(whole), 12).tolist()}
     ):
         batch.write_bytes(whole[:length])
-        refused("ingest", store, batch, says=(batch,))
+        refused("ingest", "--encoding", "f32", store, batch, says=(batch,))
     batch.write_bytes(whole + b"\0")
-    refused("ingest", store, batch, says=(batch,))
+    refused("ingest", "--encoding", "f32", store, batch, says=(batch,))
     assert list(contents(store)) == list(before)
     run("verify", store)
 
 
 def test_missing_file(store: Path, tmp_path: Path) -> None:
     before = contents(store)
-    outcome = attempt("ingest", store, tmp_path / "nothing.safetensors")
+    outcome = attempt("ingest", "--encoding", "f32", store, tmp_path / "nothing.safetensors")
     assert outcome.code in (3, ENVIRONMENT), str(outcome)
     assert "nothing.safetensors" in outcome.stderr
     assert list(contents(store)) == list(before)
@@ -166,7 +166,9 @@ def without(part: str) -> Callable[[Layers], dict]:
 @pytest.mark.parametrize("part", [FIRST, "h.1.mlp/right"])
 def test_one_side_missing(part: str, store: Path, random: np.random.Generator, tmp_path: Path) -> None:
     batch = write_tensors(tmp_path / "bad.safetensors", without(part)(layers(random)), {"lorif.batch": "1"})
-    assert_refused_and_unchanged(store, ("ingest", store, batch), (batch, part.split("/", maxsplit=1)[0]))
+    assert_refused_and_unchanged(
+        store, ("ingest", "--encoding", "f32", store, batch), (batch, part.split("/", maxsplit=1)[0])
+    )
 
 
 SHAPES = {
@@ -180,35 +182,35 @@ SHAPES = {
 def test_shape_against_the_store(name: str, store: Path, random: np.random.Generator, tmp_path: Path) -> None:
     shape, expected = SHAPES[name]
     batch = write_batch(tmp_path / "bad.safetensors", layers(random, **shape))
-    assert_refused_and_unchanged(store, ("ingest", store, batch), (batch, "h.0.attn", expected))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, batch), (batch, "h.0.attn", expected))
 
 
 def test_rank_differs_within_a_layer(store: Path, random: np.random.Generator, tmp_path: Path) -> None:
     bad = layers(random)
     bad["h.1.mlp"] = (bad["h.1.mlp"][0], bad["h.1.mlp"][1][:, :, :1])
     batch = write_batch(tmp_path / "bad.safetensors", bad)
-    assert_refused_and_unchanged(store, ("ingest", store, batch), (batch, "h.1.mlp"))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, batch), (batch, "h.1.mlp"))
 
 
 def test_row_counts_differ_between_layers(store: Path, random: np.random.Generator, tmp_path: Path) -> None:
     bad = layers(random)
     bad["h.1.mlp"] = layers(random, count=ROWS + 1)["h.1.mlp"]
     batch = write_batch(tmp_path / "bad.safetensors", bad)
-    assert_refused_and_unchanged(store, ("ingest", store, batch), (batch, "h.1.mlp"))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, batch), (batch, "h.1.mlp"))
 
 
 def test_layers_differ_from_the_store(store: Path, random: np.random.Generator, tmp_path: Path) -> None:
     good = layers(random)
     fewer = write_batch(tmp_path / "fewer.safetensors", {"h.0.attn": good["h.0.attn"]})
-    assert_refused_and_unchanged(store, ("ingest", store, fewer), (fewer, "h.1.mlp"))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, fewer), (fewer, "h.1.mlp"))
     more = write_batch(tmp_path / "more.safetensors", {**good, "h.2.new": good["h.0.attn"]})
-    assert_refused_and_unchanged(store, ("ingest", store, more), (more, "h.2.new"))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, more), (more, "h.2.new"))
 
 
 def test_two_batches_of_one_call_disagree(random: np.random.Generator, tmp_path: Path) -> None:
     first = write_batch(tmp_path / "a.safetensors", layers(random))
     second = write_batch(tmp_path / "b.safetensors", layers(random, rank=1))
-    refused("ingest", tmp_path / "new.lorif", first, second, says=(second, "h.0.attn"))
+    refused("ingest", "--encoding", "f32", tmp_path / "new.lorif", first, second, says=(second, "h.0.attn"))
     assert not (tmp_path / "new.lorif").exists()
 
 
@@ -218,7 +220,7 @@ def test_not_finite(value: float, dtype: type, store: Path, random: np.random.Ge
     bad = {name: tuple(part.astype(dtype) for part in parts) for name, parts in layers(random).items()}
     bad["h.1.mlp"][1][2, 4, 1] = value
     batch = write_batch(tmp_path / "bad.safetensors", bad, ids=["n0", "n1", "n2", "n3"])
-    assert_refused_and_unchanged(store, ("ingest", store, batch), (batch, "h.1.mlp", "n2", "2"))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, batch), (batch, "h.1.mlp", "n2", "2"))
 
 
 def test_not_finite_in_the_last_of_several_batches(store: Path, random: np.random.Generator, tmp_path: Path) -> None:
@@ -226,18 +228,18 @@ def test_not_finite_in_the_last_of_several_batches(store: Path, random: np.rando
     bad = layers(random)
     bad["h.0.attn"][0][3, 0, 0] = np.nan
     batch = write_batch(tmp_path / "bad.safetensors", bad, ids=["n0", "n1", "n2", "n3"])
-    assert_refused_and_unchanged(store, ("ingest", store, good, batch), (batch, "h.0.attn", "n3"))
-    run("ingest", store, good)
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, good, batch), (batch, "h.0.attn", "n3"))
+    run("ingest", "--encoding", "f32", store, good)
 
 
 def test_duplicate_ids(store: Path, random: np.random.Generator, tmp_path: Path) -> None:
     twice = write_batch(tmp_path / "twice.safetensors", layers(random), ids=["x", "y", "x", "z"])
-    assert_refused_and_unchanged(store, ("ingest", store, twice), (twice, "x"))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, twice), (twice, "x"))
     known = write_batch(tmp_path / "known.safetensors", layers(random), ids=["x", "y", "e2", "z"])
-    assert_refused_and_unchanged(store, ("ingest", store, known), (known, "e2"))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, known), (known, "e2"))
     first = write_batch(tmp_path / "p.safetensors", layers(random), ids=["p", "q", "r", "s"])
     second = write_batch(tmp_path / "q.safetensors", layers(random), ids=["t", "u", "v", "p"])
-    assert_refused_and_unchanged(store, ("ingest", store, first, second), (second, "p"))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, first, second), (second, "p"))
 
 
 @pytest.mark.parametrize(
@@ -248,18 +250,18 @@ def test_duplicate_ids(store: Path, random: np.random.Generator, tmp_path: Path)
 def test_bad_ids(ids: object, store: Path, random: np.random.Generator, tmp_path: Path) -> None:
     batch = tmp_path / "bad.safetensors"
     write_tensors(batch, batch_tensors(layers(random)), {"lorif.batch": "1", "ids": json.dumps(ids)})
-    assert_refused_and_unchanged(store, ("ingest", store, batch), (batch, "ids"))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, batch), (batch, "ids"))
 
 
 def test_zero_rows(store: Path, random: np.random.Generator, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "none.safetensors", layers(random, count=0))
-    assert_refused_and_unchanged(store, ("ingest", store, batch), (batch,))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, batch), (batch,))
 
 
 @pytest.mark.parametrize("version", ["2", "x", ""])
 def test_unknown_batch_version(version: str, store: Path, random: np.random.Generator, tmp_path: Path) -> None:
     batch = write_tensors(tmp_path / "b.safetensors", batch_tensors(layers(random)), {"lorif.batch": version})
-    assert_refused_and_unchanged(store, ("ingest", store, batch), (batch, "lorif.batch"))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, batch), (batch, "lorif.batch"))
 
 
 BAD_METADATA = {
@@ -277,14 +279,14 @@ def test_bad_metadata(name: str, store: Path, random: np.random.Generator, tmp_p
     text = BAD_METADATA[name]
     beside = tmp_path / "b.jsonl"
     beside.write_bytes(text if isinstance(text, bytes) else text.encode())
-    assert_refused_and_unchanged(store, ("ingest", store, batch), (beside,))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, batch), (beside,))
 
 
 def test_encoding_and_rank_against_the_store(store: Path, random: np.random.Generator, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "b.safetensors", layers(random))
     assert_refused_and_unchanged(store, ("ingest", store, batch, "--encoding", "int8"), ("f32", "int8"))
     assert_refused_and_unchanged(store, ("ingest", store, batch, "--encoding", "f33"), ("f33",), code=USAGE)
-    assert_refused_and_unchanged(store, ("ingest", store, batch, "--rank", "1"), ("1",))
+    assert_refused_and_unchanged(store, ("ingest", "--encoding", "f32", store, batch, "--rank", "1"), ("1",))
 
 
 def test_query_with_an_unknown_layer(store: Path, random: np.random.Generator, tmp_path: Path) -> None:
@@ -333,13 +335,13 @@ def test_fit_on_an_empty_store(random: np.random.Generator, tmp_path: Path) -> N
     batch = write_batch(tmp_path / "b.safetensors", layers(random))
     for name, options in (("bare", ()), ("with layers", ("--layers", batch))):
         store = tmp_path / f"{name}.lorif"
-        run("create", store, *options)
+        run("create", "--encoding", "f32", store, *options)
         refused("fit", store, says=(store,))
         run("verify", store)
 
 
 def test_create_twice(store: Path) -> None:
-    assert_refused_and_unchanged(store, ("create", store), (store,))
+    assert_refused_and_unchanged(store, ("create", "--encoding", "f32", store), (store,))
 
 
 def test_store_path_that_is_no_store(random: np.random.Generator, tmp_path: Path) -> None:
@@ -349,7 +351,7 @@ def test_store_path_that_is_no_store(random: np.random.Generator, tmp_path: Path
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "precious").write_text("keep me")
-    commands = (("ingest", batch), ("fit",), ("query", batch), ("inspect",), ("verify",))
+    commands = (("ingest", "--encoding", "f32", batch), ("fit",), ("query", batch), ("inspect",), ("verify",))
     for command, *rest in commands:
         for path in (file, folder):
             outcome = attempt(command, path, *rest)
@@ -368,7 +370,7 @@ def test_unwritable_store_path(random: np.random.Generator, tmp_path: Path) -> N
     batch = write_batch(tmp_path / "b.safetensors", layers(random))
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "store", Path("/proc/lorif-store"), tmp_path / ("x" * 300)):
-        outcome = attempt("ingest", path, batch)
+        outcome = attempt("ingest", "--encoding", "f32", path, batch)
         assert outcome.code == ENVIRONMENT, str(outcome)
         assert str(path) in outcome.stderr, str(outcome)
 
@@ -376,14 +378,14 @@ def test_unwritable_store_path(random: np.random.Generator, tmp_path: Path) -> N
 def test_ingest_of_nothing_creates_nothing(tmp_path: Path) -> None:
     store = tmp_path / "s.lorif"
     (tmp_path / "bad.safetensors").write_bytes(b"nonsense")
-    refused("ingest", store, tmp_path / "bad.safetensors", says=("bad.safetensors",))
+    refused("ingest", "--encoding", "f32", store, tmp_path / "bad.safetensors", says=("bad.safetensors",))
     assert not store.exists()
-    assert attempt("ingest", store).code == USAGE
+    assert attempt("ingest", "--encoding", "f32", store).code == USAGE
     assert not store.exists()
 
 
 def test_the_same_batch_twice_adds_nothing(store: Path, tmp_path: Path) -> None:
-    outcome = attempt("ingest", store, tmp_path / "first.safetensors")
+    outcome = attempt("ingest", "--encoding", "f32", store, tmp_path / "first.safetensors")
     assert outcome.code in (OK, 3), str(outcome)
     run("verify", store)
     lines = run("query", store, tmp_path / "first.safetensors", "--method", "dot", "--top", 99, "--format", "jsonl")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from harness import BINARY, OK, USAGE, attempt, run, write_batch
 
-COMMANDS = ["create", "ingest", "fit", "query", "inspect", "verify", "estimate"]
+COMMANDS = ["create", "--encoding", "f32", "ingest", "fit", "query", "inspect", "verify", "estimate"]
 LAYERS = {"l.0": (4, 6, 2), "l.1": (5, 3, 2)}
 COUNT = 20
 
@@ -35,7 +35,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     train = write_batch(folder / "train.safetensors", gradients(random, COUNT), ids=ids, records=records)
     query = write_batch(folder / "query.safetensors", gradients(random, 2), ids=["q/1", "q 2"])
     store = folder / "s.lorif"
-    run("ingest", store, train)
+    run("ingest", "--encoding", "f32", store, train)
     run("fit", store)
     return store, query
 
@@ -77,8 +77,8 @@ def test_machine_readable_reports(files: tuple[Path, Path], tmp_path: Path) -> N
     store, query = files
     new = tmp_path / "new.lorif"
     for arguments in (
-        ("create", tmp_path / "made.lorif", "--layers", query, "--json"),
-        ("ingest", new, query, "--json"),
+        ("create", "--encoding", "f32", tmp_path / "made.lorif", "--layers", query, "--json"),
+        ("ingest", "--encoding", "f32", new, query, "--json"),
         ("fit", new, "--json"),
         ("inspect", store, "--json"),
         ("inspect", store, "--segments", "--json"),
@@ -172,9 +172,9 @@ def test_create_then_ingest(random: np.random.Generator, tmp_path: Path) -> None
     batch = write_batch(tmp_path / "b.safetensors", gradients(random, 5))
     for name, options in (("bare", ()), ("layers", ("--layers", batch))):
         store = tmp_path / f"{name}.lorif"
-        run("create", store, *options)
+        run("create", "--encoding", "f32", store, *options)
         assert run("verify", store).code == OK
-        run("ingest", store, batch)
+        run("ingest", "--encoding", "f32", store, batch)
         assert len(run("query", store, batch, "--method", "dot", "--format", "jsonl").json_lines()) == 25
 
 
@@ -183,7 +183,7 @@ def test_metadata_from_a_named_file(random: np.random.Generator, tmp_path: Path)
     elsewhere = tmp_path / "elsewhere.txt"
     elsewhere.write_text('{"text": "second", "id": "b"}\n{"id": "a", "text": "first"}\n')
     store = tmp_path / "s.lorif"
-    run("ingest", store, batch, "--metadata", elsewhere)
+    run("ingest", "--encoding", "f32", store, batch, "--metadata", elsewhere)
     assert "first" in run("inspect", store, "--example", "a").stdout
     assert "second" in run("inspect", store, "--example", "b").stdout
 

@@ -52,23 +52,23 @@ def set_open_file_description_lock(file: int) -> None:
 def test_a_second_writer_is_refused_and_readers_are_not(files: tuple[Path, Path], tmp_path: Path) -> None:
     small, large = files
     store = tmp_path / "s.lorif"
-    run("ingest", store, small)
+    run("ingest", "--encoding", "f32", store, small)
     with (store / "writer.lock").open("r+b") as lock:
         set_open_file_description_lock(lock.fileno())
-        refused("ingest", store, large, code=ENVIRONMENT, says=(store,))
+        refused("ingest", "--encoding", "f32", store, large, code=ENVIRONMENT, says=(store,))
         refused("fit", store, code=ENVIRONMENT, says=(store,))
         assert example_count(store, small) == 50
         run("inspect", store)
         run("verify", store)
-    run("ingest", store, large)
+    run("ingest", "--encoding", "f32", store, large)
     assert example_count(store, small) == 50 + ROWS
 
 
 def test_a_writer_at_work_holds_the_lock(files: tuple[Path, Path], tmp_path: Path) -> None:
     small, large = files
     store = tmp_path / "s.lorif"
-    run("ingest", store, small)
-    writer = start("ingest", store, large)
+    run("ingest", "--encoding", "f32", store, small)
+    writer = start("ingest", "--encoding", "f32", store, large)
     try:
         deadline = time.monotonic() + 30
         while not any((store / "tmp").iterdir()) and writer.poll() is None and time.monotonic() < deadline:
@@ -87,7 +87,7 @@ def test_a_writer_at_work_holds_the_lock(files: tuple[Path, Path], tmp_path: Pat
 def duration(store: Path, large: Path) -> float:
     """Seconds that the large ingest takes."""
     began = time.monotonic()
-    run("ingest", store, large)
+    run("ingest", "--encoding", "f32", store, large)
     return time.monotonic() - began
 
 
@@ -100,8 +100,8 @@ def test_stopped_at_any_moment(
     whole = duration(tmp_path / "timing.lorif", large)
     for moment, share in enumerate(random.uniform(0, 1.05, MOMENTS)):
         store = tmp_path / f"{number.name}-{moment}.lorif"
-        run("ingest", store, small)
-        writer = start("ingest", store, large)
+        run("ingest", "--encoding", "f32", store, small)
+        writer = start("ingest", "--encoding", "f32", store, large)
         time.sleep(whole * share)
         writer.send_signal(number)
         _, errors = writer.communicate(timeout=60)
@@ -113,7 +113,7 @@ def test_stopped_at_any_moment(
             assert writer.returncode in (0, expected, -number), errors
         run("verify", store)
         assert example_count(store, small) in (50, 50 + ROWS)
-        run("ingest", store, large)
+        run("ingest", "--encoding", "f32", store, large)
         assert example_count(store, small) == 50 + ROWS
         run("verify", store)
         assert not list((store / "tmp").iterdir())
@@ -126,11 +126,11 @@ def test_killed_while_the_store_is_created(
     small, _ = files
     for moment in range(MOMENTS):
         store = tmp_path / f"{moment}.lorif"
-        writer = start("ingest", store, small)
+        writer = start("ingest", "--encoding", "f32", store, small)
         time.sleep(random.uniform(0, 0.06))
         writer.kill()
         writer.communicate(timeout=60)
-        outcome = attempt("ingest", store, small)
+        outcome = attempt("ingest", "--encoding", "f32", store, small)
         assert outcome.code == 0, str(outcome)
         assert example_count(store, small) == 50
         run("verify", store)
@@ -139,7 +139,7 @@ def test_killed_while_the_store_is_created(
 def test_interrupted_fit_leaves_no_curvature(files: tuple[Path, Path], tmp_path: Path) -> None:
     small, large = files
     store = tmp_path / "s.lorif"
-    run("ingest", store, large)
+    run("ingest", "--encoding", "f32", store, large)
     fit = start("fit", store, "--rank", "64", "--scope", "global")
     time.sleep(0.15)
     fit.send_signal(signal.SIGINT)

@@ -66,7 +66,7 @@ def test_export_is_the_inverse_of_ingest(random: np.random.Generator, tmp_path: 
 
 def test_selections(random: np.random.Generator, tmp_path: Path) -> None:
     store = tmp_path / "s.lorif"
-    run("ingest", store, batch(tmp_path / "b.safetensors", random, 0, 50)[0])
+    run("ingest", "--encoding", "f32", store, batch(tmp_path / "b.safetensors", random, 0, 50)[0])
     for condition, wanted in {
         "kind = 'even' and number >= 40": [40, 42, 44, 46, 48],
         "number in (3, 7) or id = 'row-9'": [3, 7, 9],
@@ -86,7 +86,7 @@ def test_selections(random: np.random.Generator, tmp_path: Path) -> None:
 
 def test_filtered_queries_score_what_is_left(random: np.random.Generator, tmp_path: Path) -> None:
     store = tmp_path / "s.lorif"
-    run("ingest", store, batch(tmp_path / "b.safetensors", random, 0, 50)[0])
+    run("ingest", "--encoding", "f32", store, batch(tmp_path / "b.safetensors", random, 0, 50)[0])
     queries = write_batch(tmp_path / "q.safetensors", layers(random, 3, full=True), ["a", "b", "c"])
     everything = scores(store, queries, "--method", "dot")
     odd = scores(store, queries, "--method", "dot", "--where", "kind = 'odd'")
@@ -95,8 +95,8 @@ def test_filtered_queries_score_what_is_left(random: np.random.Generator, tmp_pa
 
 def test_deleted_rows_are_gone_from_every_answer(random: np.random.Generator, tmp_path: Path) -> None:
     store = tmp_path / "s.lorif"
-    run("ingest", store, batch(tmp_path / "a.safetensors", random, 0, 40)[0])
-    run("ingest", store, batch(tmp_path / "b.safetensors", random, 40, 60)[0])
+    run("ingest", "--encoding", "f32", store, batch(tmp_path / "a.safetensors", random, 0, 40)[0])
+    run("ingest", "--encoding", "f32", store, batch(tmp_path / "b.safetensors", random, 40, 60)[0])
     queries = write_batch(tmp_path / "q.safetensors", layers(random, 2, full=True), ["a", "b"])
     before = scores(store, queries, "--method", "dot")
     doomed = tmp_path / "ids.json"
@@ -115,7 +115,7 @@ def test_deleted_rows_are_gone_from_every_answer(random: np.random.Generator, tm
     assert contents(store) == state
     assert run("delete", store, "--ids", doomed, "--ignore-missing", "--json").json()["deletedRows"] == 0
     # A deleted id is free again.
-    run("ingest", store, batch(tmp_path / "c.safetensors", random, 5, 6)[0])
+    run("ingest", "--encoding", "f32", store, batch(tmp_path / "c.safetensors", random, 5, 6)[0])
     assert exported(store)[0][-1] == "row-5"
     run("verify", store)
 
@@ -124,18 +124,18 @@ def test_duplicate_policies(random: np.random.Generator, tmp_path: Path) -> None
     store = tmp_path / "s.lorif"
     first, old = batch(tmp_path / "a.safetensors", random, 0, 10)
     second, new = batch(tmp_path / "b.safetensors", random, 8, 14)
-    run("ingest", store, first)
+    run("ingest", "--encoding", "f32", store, first)
     state = contents(store)
-    refused("ingest", store, second, says=("b.safetensors", "row 0", "row-8"))
+    refused("ingest", "--encoding", "f32", store, second, says=("b.safetensors", "row 0", "row-8"))
     assert contents(store) == state
-    assert run("ingest", store, second, "--on-duplicate", "skip", "--json").json()["rows"] == 4
+    assert run("ingest", "--encoding", "f32", store, second, "--on-duplicate", "skip", "--json").json()["rows"] == 4
     ids, tensors = exported(store)
     assert ids == names(0, 14)
     assert np.array_equal(tensors["h.0/left"], np.concatenate([old["h.0"][0], new["h.0"][0][2:]]))
 
     other = tmp_path / "t.lorif"
-    run("ingest", other, first)
-    report = run("ingest", other, second, "--on-duplicate", "replace", "--json").json()
+    run("ingest", "--encoding", "f32", other, first)
+    report = run("ingest", "--encoding", "f32", other, second, "--on-duplicate", "replace", "--json").json()
     assert (report["rows"], report["replacedRows"]) == (6, 2)
     ids, tensors = exported(other)
     assert ids == names(0, 8) + names(8, 14)
@@ -143,18 +143,26 @@ def test_duplicate_policies(random: np.random.Generator, tmp_path: Path) -> None
 
     # Between files of one command the last one wins.
     third = tmp_path / "u.lorif"
-    run("ingest", third, first, second, "--on-duplicate", "replace")
+    run("ingest", "--encoding", "f32", third, first, second, "--on-duplicate", "replace")
     assert exported(third)[0] == names(0, 14)
     assert np.array_equal(exported(third)[1]["h.0/left"], tensors["h.0/left"])
-    refused("ingest", tmp_path / "v.lorif", first, second, says=("b.safetensors", "row-8", "a.safetensors"))
+    refused(
+        "ingest",
+        "--encoding",
+        "f32",
+        tmp_path / "v.lorif",
+        first,
+        second,
+        says=("b.safetensors", "row-8", "a.safetensors"),
+    )
     assert not (tmp_path / "v.lorif").exists()
 
 
 def test_a_file_is_taken_once(random: np.random.Generator, tmp_path: Path) -> None:
     store = tmp_path / "s.lorif"
     source, _ = batch(tmp_path / "a.safetensors", random, 0, 10)
-    run("ingest", store, source)
-    again = run("ingest", store, source, "--json").json()
+    run("ingest", "--encoding", "f32", store, source)
+    again = run("ingest", "--encoding", "f32", store, source, "--json").json()
     assert again["rows"] == 0
     assert again["batches"][0]["alreadyPresent"]
     assert again["totalRows"] == 10
@@ -166,18 +174,18 @@ def test_atomic_by_command_or_by_file(random: np.random.Generator, tmp_path: Pat
     bad_values["h.1"][0][3, 0, 0] = np.nan
     bad = write_batch(tmp_path / "b.safetensors", bad_values, names(10, 15))
     whole, piecewise = tmp_path / "whole.lorif", tmp_path / "piecewise.lorif"
-    refused("ingest", whole, good, bad, says=("b.safetensors", "h.1", "row-13"))
+    refused("ingest", "--encoding", "f32", whole, good, bad, says=("b.safetensors", "h.1", "row-13"))
     assert not whole.exists()
-    refused("ingest", piecewise, good, bad, "--atomic", "file", says=("b.safetensors", "h.1"))
+    refused("ingest", "--encoding", "f32", piecewise, good, bad, "--atomic", "file", says=("b.safetensors", "h.1"))
     assert exported(piecewise)[0] == names(0, 10)
 
 
 def test_memory_is_checked_before_anything_is_written(random: np.random.Generator, tmp_path: Path) -> None:
     source, _ = batch(tmp_path / "a.safetensors", random, 0, 10)
-    refused("ingest", tmp_path / "s.lorif", source, "--memory", "1KiB", says=("--memory",))
+    refused("ingest", "--encoding", "f32", tmp_path / "s.lorif", source, "--memory", "1KiB", says=("--memory",))
     assert not (tmp_path / "s.lorif").exists()
-    refused("ingest", tmp_path / "s.lorif", source, "--memory", "lots", code=2)
-    run("ingest", tmp_path / "s.lorif", source, "--memory", "64MiB")
+    refused("ingest", "--encoding", "f32", tmp_path / "s.lorif", source, "--memory", "lots", code=2)
+    run("ingest", "--encoding", "f32", tmp_path / "s.lorif", source, "--memory", "64MiB")
 
 
 @pytest.mark.parametrize("encoding", ["f32", "int8", "q2"])
@@ -212,8 +220,15 @@ def test_attach_refuses_what_does_not_fit(random: np.random.Generator, tmp_path:
     damaged[5000] ^= 1
     (tmp_path / "damaged.segment").write_bytes(damaged)
     refused("attach", store, tmp_path / "damaged.segment", says=("damaged.segment",))
-    refused("pack", tmp_path / "taken.segment", overlapping, says=("taken.segment",))
-    refused("pack", tmp_path / "n.segment", write_batch(tmp_path / "n.safetensors", layers(random, 3)), says=("ids",))
+    refused("pack", "--encoding", "f32", tmp_path / "taken.segment", overlapping, says=("taken.segment",))
+    refused(
+        "pack",
+        "--encoding",
+        "f32",
+        tmp_path / "n.segment",
+        write_batch(tmp_path / "n.safetensors", layers(random, 3)),
+        says=("ids",),
+    )
     assert contents(store) == state
 
 

@@ -235,7 +235,7 @@ def test_layers_without_an_order_are_taken_in_natural_order(random: np.random.Ge
     for name, (left, right) in random_layers(random, shapes, 4).items():
         tensors |= {f"{name}/right": right, f"{name}/left": left}
     store = tmp_path / "s.lorif"
-    run("ingest", store, write_tensors(tmp_path / "t.safetensors", tensors))
+    run("ingest", "--encoding", "f32", store, write_tensors(tmp_path / "t.safetensors", tensors))
     report = run("inspect", store, "--layers").stdout
     positions = [report.index(name) for name in ("block.1 ", "block.2 ", "block.10 ")]
     assert positions == sorted(positions)
@@ -247,7 +247,7 @@ def test_ties_are_broken_by_id(tmp_path: Path) -> None:
     train = {"l": (values[:, None, None], np.ones((7, 1, 1), dtype=np.float32))}
     query = {"l": (np.ones((1, 1, 1), dtype=np.float32), np.ones((1, 1, 1), dtype=np.float32))}
     store = tmp_path / "s.lorif"
-    run("ingest", store, write_batch(tmp_path / "t.safetensors", train, ids=ids))
+    run("ingest", "--encoding", "f32", store, write_batch(tmp_path / "t.safetensors", train, ids=ids))
     query_file = write_batch(tmp_path / "q.safetensors", query, ids=["q"])
     options = ["--method", "dot", "--top", 20, "--bottom", 4, "--format", "jsonl"]
     results = run("query", store, query_file, *options).json_lines()
@@ -260,7 +260,13 @@ def test_ties_are_broken_by_id(tmp_path: Path) -> None:
 def test_rows_without_ids_are_numbered_through_the_store(random: np.random.Generator, tmp_path: Path) -> None:
     store = tmp_path / "s.lorif"
     for part, count in enumerate((3, 4)):
-        run("ingest", store, write_batch(tmp_path / f"{part}.safetensors", random_layers(random, SMALL, count)))
+        run(
+            "ingest",
+            "--encoding",
+            "f32",
+            store,
+            write_batch(tmp_path / f"{part}.safetensors", random_layers(random, SMALL, count)),
+        )
     query_file = write_batch(tmp_path / "q.safetensors", random_layers(random, SMALL, 1))
     results = run("query", store, query_file, "--method", "dot", "--top", 9, "--format", "jsonl").json_lines()
     assert sorted(int(r["id"]) for r in results) == list(range(7))
@@ -274,6 +280,6 @@ def test_results_do_not_depend_on_how_rows_came_in(random: np.random.Generator, 
         store = tmp_path / f"{len(cuts)}.lorif"
         for number, (start, end) in enumerate(itertools.pairwise(cuts)):
             name = tmp_path / f"{len(cuts)}-{number}.safetensors"
-            run("ingest", store, write_batch(name, rows_of(layers, start, end)))
+            run("ingest", "--encoding", "f32", store, write_batch(name, rows_of(layers, start, end)))
         matrices.append(scores(store, query_file, "--method", "dot"))
     assert_close(matrices[1], matrices[0].astype(np.float64), 1e-6)

@@ -142,7 +142,7 @@ def test_full_training_rows_are_factored_by_the_best_rank(reference: Path, tmp_p
     full, metadata = read_tensors(reference / "query_full.safetensors")
     batch = write_tensors(tmp_path / "full.safetensors", full, {"layers": metadata["layers"]})
     store = tmp_path / "s.lorif"
-    run("ingest", store, batch, "--rank", rank)
+    run("ingest", "--encoding", "f32", store, batch, "--rank", rank)
     (segment,) = (Segment(path) for path in (store / "segments").iterdir())
     for number, layer in enumerate(segment.layers):
         given = full[f"{layer.name}/full"].astype(np.float64)

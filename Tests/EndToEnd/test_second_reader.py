@@ -6,7 +6,7 @@ import numpy as np
 import oracle
 import pytest
 from harness import assert_close, run, scores, write_batch
-from lorif.batch import Factors
+from lorif.batch import FactorBatch, Factors
 from lorif.segment import RESIDUAL_NORMS, Segment
 
 SHAPES = {"h.0": (33, 7, 3), "h.1": (5, 40, 1), "h.2": (6, 6, 0)}
@@ -48,6 +48,13 @@ def test_both_readers_agree(encoding: str, layers: dict, random: np.random.Gener
     assert segment.metadata() == [{key: value for key, value in record.items() if key != "id"} for record in records]
 
     kept = {layer.name: factored(segment.values(number)) for number, layer in enumerate(segment.layers)}
+    run("export", store, tmp_path / "exported.safetensors")
+    exported = FactorBatch(tmp_path / "exported.safetensors")
+    assert exported.ids == ids
+    for name, parts in kept.items():
+        again = exported.factors(name) if len(parts) == 2 else (exported.gradients(name),)
+        for values, wanted in zip(again, parts, strict=True):
+            assert np.array_equal(values, wanted)
     assert list(kept) == list(SHAPES)
     matrices, given = oracle.gradients(kept), oracle.gradients(layers)
     if encoding in ("f32", "f16", "bf16", "int8"):
@@ -87,7 +94,7 @@ def test_several_blocks_and_segments(random: np.random.Generator, tmp_path: Path
         layers = {"l": tuple(random.standard_normal((count, d, 1)).astype(np.float32) for d in (2, 3))}
         given.append(layers["l"])
         ids = [f"{part}/{row}" for row in range(count)]
-        run("ingest", store, write_batch(tmp_path / f"{part}.safetensors", layers, ids))
+        run("ingest", "--encoding", "f32", store, write_batch(tmp_path / f"{part}.safetensors", layers, ids))
     read = segments(store)
     assert sorted(segment.row_count for segment in read) == sorted(counts)
     for segment in read:

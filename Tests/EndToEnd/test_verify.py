@@ -30,7 +30,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         ids = [f"{part}-{row}" for row in range(3)]
         records = [{"id": identifier, "text": "and it was so", "row": row} for row, identifier in enumerate(ids)]
-        run("ingest", store, write_batch(folder / f"{part}.safetensors", layers, ids=ids, records=records))
+        run(
+            "ingest",
+            "--encoding",
+            "f32",
+            store,
+            write_batch(folder / f"{part}.safetensors", layers, ids=ids, records=records),
+        )
     run("fit", store, "--exact")
     run("verify", store)
     return store

@@ -1,6 +1,7 @@
 import Curvature
 import Engine
 import Foundation
+import Schema
 import Testing
 
 /// Every method against the naive oracle, over awkward shapes.
@@ -125,7 +126,7 @@ private final class Setting {
             }, rowCount: test.queryCount, prefix: "query", using: &generator)
         try train.write(to: folder("train.safetensors"))
         try queries.write(to: folder("queries.safetensors"))
-        _ = try ingest([folder("train.safetensors")], into: folder("store"))
+        _ = try ingest([folder("train.safetensors")], into: folder("store"), options: IngestOptions(encoding: .f32))
     }
 
     func fit(_ options: FitOptions) throws {

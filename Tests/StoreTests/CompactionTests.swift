@@ -112,7 +112,7 @@ import Testing
         }
         let old = try Snapshot.open(at: path)
         #expect(old.segments.map(\.number) == [0, 1, 2, 3, 4])
-        try writer.compact()
+        _ = try writer.compact()
         let new = try Snapshot.open(at: path)
         // The first stays, 1 and 2 become 5, the large 3 and the lone 4 only change their names to stay behind it.
         #expect(new.segments.map(\.number) == [0, 5, 6, 7])
@@ -184,7 +184,7 @@ import Testing
         for round in 1...40 {
             try writer.append(fixtureBlock(3 * round..<3 * round + 3))
             try writer.commit()
-            try writer.compact()
+            _ = try writer.compact()
         }
         while state.readCount < 5 { try await Task.sleep(for: .milliseconds(5)) }
         state.stop()
@@ -214,7 +214,7 @@ import Testing
         _ = try writer.delete(identifiers: ["id-5"])
         try writer.append(fixtureBlock(20..<25))
         try writer.commit()
-        try writer.compact()
+        _ = try writer.compact()
         try writer.removeCurvature(digest)
         #expect(try fileNames(inDirectory: path + "/segments").count == 3)
         // A new writer sweeps nothing that a snapshot names.
