@@ -47,7 +47,9 @@ func mapConcurrently<T: Sendable>(
     return results.withLock { $0.compactMap { $0 } }
 }
 
-/// Makes the libraries below single-threaded, since the engine's workers are the only threads. Call once, before anything else.
-public func prepareMathematics() {
+/// Sets the process up for the engine; call once, before anything else.
+///
+/// Libraries below become single-threaded, since the engine's workers are the only threads.
+public func prepareProcess() {
     useOneBLASThread()
 }

@@ -13,9 +13,8 @@ public enum Encoding: UInt8, Hashable, Sendable, CaseIterable {
     case q2 = 7
     case q1 = 8
 
-    /// The encoding of a store for which none is asked: the smallest whose attribution quality is within noise of single
-    /// precision (README, "Which encoding").
-    public static let standard: Encoding = .q4
+    /// The encoding of a store for which none is asked: numbers as they were given (README, "Which encoding", names smaller ones).
+    public static let standard: Encoding = .f32
 
     /// The name used on the command line and in reports.
     public var name: String {

@@ -26,7 +26,7 @@ struct Lorif: ParsableCommand {
 @main
 enum Program {
     static func main() {
-        prepareMathematics()
+        prepareProcess()
         Interruption.install()
         do {
             var command = try Lorif.parseAsRoot()

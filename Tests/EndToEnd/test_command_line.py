@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from harness import BINARY, OK, USAGE, attempt, run, write_batch
 
-COMMANDS = ["create", "--encoding", "f32", "ingest", "fit", "query", "inspect", "verify", "estimate"]
+COMMANDS = (
+    "create ingest fit query inspect verify delete export pack attach compact snapshot copy repair estimate".split()
+)
 LAYERS = {"l.0": (4, 6, 2), "l.1": (5, 3, 2)}
 COUNT = 20
 
