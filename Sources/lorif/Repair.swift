@@ -13,7 +13,7 @@ struct Repair: ParsableCommand {
 
             With the catalog goes the knowledge of what was deleted: deleted examples that have not been compacted away come back.
 
-              lorif verify store || lorif repair store
+              lorif repair store
             """)
 
     @Argument(help: "The store.")

@@ -10,9 +10,23 @@ import numpy as np
 import pytest
 from harness import BINARY, OK, USAGE, attempt, run, write_batch
 
-COMMANDS = (
-    "create ingest fit query inspect verify delete export pack attach compact snapshot copy repair estimate".split()
-)
+COMMANDS = [
+    "create",
+    "ingest",
+    "fit",
+    "query",
+    "inspect",
+    "verify",
+    "delete",
+    "export",
+    "pack",
+    "attach",
+    "compact",
+    "snapshot",
+    "copy",
+    "repair",
+    "estimate",
+]
 LAYERS = {"l.0": (4, 6, 2), "l.1": (5, 3, 2)}
 COUNT = 20
 
