@@ -175,7 +175,8 @@ private struct QuerySession {
             "method": request.method.rawValue,
             "layers": JSONText.array(plan.layers.map { rows.snapshot.schema.layers[$0].name }),
             "generation": String(rows.snapshot.generation),
-            "sign": "positive: training on the example lowers the query's loss",
+            "sign": "positive = training on the example lowers the query's loss",
+            "store": rows.snapshot.identity.description,
         ]
         if let curvature, let used = dampingUsed {
             metadata["curvature"] = curvature.record.digest.description

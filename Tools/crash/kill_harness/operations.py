@@ -288,7 +288,7 @@ def snapshot(bench: Workbench, state: State) -> Operation | None:
 
         return Operation(
             "snapshot",
-            ("snapshot", bench.store, name, "--drop"),
+            ("snapshot", bench.store, "--drop", name),
             dropped,
             may_refuse=lambda before: name not in before.snapshot_names(),
             snapshot=name,
