@@ -1,3 +1,4 @@
+import LinearAlgebra
 import Schema
 import Scoring
 
@@ -39,7 +40,7 @@ extension PreparedScan {
                 scorers[position].accumulate(tile, into: &block, workspace: &workspace)
             }
             if method == .cosine {
-                for (row, value) in Scoring.squaredNorms(tile).enumerated() { squaredNorms[row] += value }
+                for (row, value) in LinearAlgebra.squaredNorms(of: tile).enumerated() { squaredNorms[row] += value }
             }
             if method.needsSelfInfluence {
                 pendingTiles[layer] = tile

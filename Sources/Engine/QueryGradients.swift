@@ -77,7 +77,7 @@ struct QueryGradients: Sendable {
     /// ‖g_q‖² at one layer.
     func squaredNorms(layer: Int, queries: Range<Int>) throws -> [Double] {
         guard let position = positions[layer] else { preconditionFailure("layer \(layer) is not in the queries") }
-        return Scoring.squaredNorms(try batch.readTile(layer: position, rows: queries))
+        return LinearAlgebra.squaredNorms(of: try batch.readTile(layer: position, rows: queries))
     }
 
     /// The largest rank of the factored layers; nil when any layer is full, so that the queries count as full.

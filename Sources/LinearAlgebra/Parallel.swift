@@ -75,6 +75,7 @@ public func parallelUpdate<Element: Sendable, Failure: Error>(
     if let failure = failure.withLock({ $0 }) { throw failure.error }
 }
 
+/// Elements that threads update, each index by one thread only and all before the caller goes on; so the pointer may cross threads.
 private struct SharedElements<Element>: @unchecked Sendable {
     let base: UnsafeMutablePointer<Element>?
 }

@@ -72,34 +72,3 @@ private func addOuterProducts<Scalar: BLASScalar>(
         }
     }
 }
-
-/// ‖G_i‖²_F of every row of a tile, in Double, without reconstructing: tr((UᵀU)(VᵀV)) for factors. c²·(d1 + d2) operations per row.
-public func squaredNorms(of tile: LayerTile) -> [Double] {
-    guard let rank = tile.layer.rank else {
-        let length = tile.layer.gradientLength
-        return (0..<tile.rowCount).map { row in
-            innerProduct(tile.dense, row * length, tile.dense, row * length, count: length)
-        }
-    }
-    let (d1, d2) = (tile.layer.inputDimension, tile.layer.outputDimension)
-    return (0..<tile.rowCount).map { row in
-        var sum = 0.0
-        for a in 0..<rank {
-            for b in 0...a {
-                let (rowA, rowB) = (a * tile.rowCount + row, b * tile.rowCount + row)
-                let product =
-                    innerProduct(tile.left, rowA * d1, tile.left, rowB * d1, count: d1)
-                    * innerProduct(tile.right, rowA * d2, tile.right, rowB * d2, count: d2)
-                sum += a == b ? product : 2 * product
-            }
-        }
-        // Rounding may leave a norm of nearly cancelling components below zero.
-        return max(0, sum)
-    }
-}
-
-private func innerProduct(_ a: [Float], _ aStart: Int, _ b: [Float], _ bStart: Int, count: Int) -> Double {
-    var sum = 0.0
-    for index in 0..<count { sum += Double(a[aStart + index]) * Double(b[bStart + index]) }
-    return sum
-}

@@ -139,7 +139,7 @@ private func scores(_ scorer: LayerScorer, _ tile: LayerTile, startingAt start: 
     @Test(arguments: ScoringShape.all.indices)
     func squaredNormsAgreeWithTheDefinition(index: Int) {
         let example = ScoringShape.all[index].makeCase(seed: UInt64(index + 1000))
-        let norms = squaredNorms(example.tile)
+        let norms = squaredNorms(of: example.tile)
         #expect(norms.count == example.tile.rowCount)
         for row in 0..<min(example.tile.rowCount, 50) {
             var expected = 0.0
@@ -160,7 +160,7 @@ private func scores(_ scorer: LayerScorer, _ tile: LayerTile, startingAt start: 
         let left = generator.gaussians(7 * 20)
         let right = generator.gaussians(5 * 20)
         let tile = LayerTile(layer: layer, rowCount: 20, left: left + left, right: right + right.map { -$0 })
-        let norms = squaredNorms(tile)
+        let norms = squaredNorms(of: tile)
         #expect(norms.allSatisfy { $0 >= 0 && $0 < 1e-10 })
     }
 }

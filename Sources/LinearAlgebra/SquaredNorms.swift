@@ -3,7 +3,7 @@ public import Schema
 /// ‖G_i‖² of every row of a tile, in Double: tr((UᵀU)(VᵀV)) for factors, Σ x² for dense rows.
 ///
 /// c·(c + 1)·(d1 + d2) operations per row of factors. Not below zero.
-public func squaredNorms(_ tile: LayerTile) -> [Double] {
+public func squaredNorms(of tile: LayerTile) -> [Double] {
     guard let rank = tile.layer.rank else {
         return innerProducts(tile.dense, 0, 0, rowCount: tile.rowCount, length: tile.layer.gradientLength)
     }
@@ -31,9 +31,9 @@ private func innerProducts(_ vectors: [Float], _ first: Int, _ second: Int, rowC
             let b = unsafe base + (second * rowCount + row) * length
             var lanes = SIMD8<Double>(repeating: 0)
             var index = 0
-            while index + laneCount <= length {
-                lanes += unsafe SIMD8<Double>(load(a + index)) * SIMD8<Double>(load(b + index))
-                index += laneCount
+            while index + 8 <= length {
+                lanes += unsafe SIMD8<Double>(eight(a + index)) * SIMD8<Double>(eight(b + index))
+                index += 8
             }
             var sum = lanes.sum()
             while index < length {
@@ -43,4 +43,8 @@ private func innerProducts(_ vectors: [Float], _ first: Int, _ second: Int, rowC
             return sum
         }
     }
+}
+
+private func eight(_ numbers: UnsafePointer<Float>) -> SIMD8<Float> {
+    unsafe UnsafeRawPointer(numbers).loadUnaligned(as: SIMD8<Float>.self)
 }
