@@ -28,12 +28,13 @@ let package = Package(
         .systemLibrary(name: "CXXHash", pkgConfig: "libxxhash", providers: [.apt(["libxxhash-dev"])]),
         .systemLibrary(name: "CZstd", pkgConfig: "libzstd", providers: [.apt(["libzstd-dev"])]),
         .target(name: "CKernels"),
+        .target(name: "CPlatform"),
 
         // Vocabulary and wrappers.
         .target(name: "Schema", swiftSettings: settings),
         .target(name: "Checksum", dependencies: ["CXXHash"], swiftSettings: settings),
         .target(
-            name: "Files", dependencies: [.product(name: "SystemPackage", package: "swift-system")],
+            name: "Files", dependencies: ["CPlatform", .product(name: "SystemPackage", package: "swift-system")],
             swiftSettings: settings),
         .target(name: "Kernels", dependencies: ["CKernels", "Schema"], swiftSettings: settings),
         .target(name: "LMDB", dependencies: ["CLMDB", "Files"], swiftSettings: settings),

@@ -5,7 +5,7 @@ public func copyStore(
     at storePath: String, to destination: String, copiesFiles: Bool = false,
     control: OperationControl = OperationControl()
 ) throws -> StoreCopySummary {
-    let total = try Snapshot.open(at: storePath).verifiedByteCount
+    let total = try Snapshot.open(at: storePath).verifiedByteCount(level: .full)
     var completed = 0
     return try Snapshot.copyStore(at: storePath, to: destination, copiesFiles: copiesFiles) { count in
         try control.cancellation.check()

@@ -5,12 +5,13 @@ public func verifyStore(
     at storePath: String, level: VerificationLevel = .full, control: OperationControl = OperationControl()
 ) throws -> VerificationReport {
     let snapshot = try Snapshot.open(at: storePath)
-    let total = snapshot.verifiedByteCount
+    let total = snapshot.verifiedByteCount(level: level)
     var done = 0
     let report = snapshot.verify(level: level) { count in
         done += count
         control.report(
             ProgressUpdate(stage: "verify", completedCount: done, totalCount: total, byteCount: done, unit: .bytes))
+        return !control.cancellation.isCancelled
     }
     try control.cancellation.check()
     return report

@@ -1,4 +1,5 @@
 import Dispatch
+import Files
 import Glibc
 import LinearAlgebra
 import Synchronization
@@ -49,7 +50,8 @@ func mapConcurrently<T: Sendable>(
 
 /// Sets the process up for the engine; call once, before anything else.
 ///
-/// Libraries below become single-threaded, since the engine's workers are the only threads.
+/// Libraries below become single-threaded, since the engine's workers are the only threads; freed buffers are kept for reuse.
 public func prepareProcess() {
     useOneBLASThread()
+    keepFreedBuffers()
 }

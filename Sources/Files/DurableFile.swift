@@ -1,3 +1,4 @@
+import CPlatform
 import Glibc
 import SystemPackage
 
@@ -13,6 +14,9 @@ public struct DurableFile: ~Copyable, Sendable {
 
     private let descriptor: CInt
     private var isSealed = false
+    /// Up to where the kernel has been asked to write appended bytes to disk.
+    private var writebackOffset = 0
+    private static let writebackByteCount = 8 << 20
 
     /// Creates the temporary file (mode 0600); the name must be free and the final name must be on the same file system.
     public init(temporaryPath: String) throws(FileError) {
@@ -32,6 +36,11 @@ public struct DurableFile: ~Copyable, Sendable {
     public mutating func append(_ bytes: RawSpan) throws(FileError) {
         try write(bytes, at: byteCount)
         byteCount += bytes.byteCount
+        // The disk works while the file grows, so that the fsync of `seal` finds little left to do.
+        if byteCount - writebackOffset >= Self.writebackByteCount {
+            lorif_begin_writeback(descriptor, Int64(writebackOffset), Int64(byteCount - writebackOffset))
+            writebackOffset = byteCount
+        }
     }
 
     /// Writes bytes at an offset, beyond the end if need be (the gap reads as zeros); does not move the append position.

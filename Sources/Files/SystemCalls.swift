@@ -12,8 +12,8 @@ func retryingInterrupts<Result: BinaryInteger>(_ call: () -> Result) -> Result {
     }
 }
 
-/// The directory that holds `path`.
-func parentDirectory(of path: String) -> String {
+/// The directory that holds `path`, "." for a bare name.
+public func parentDirectory(of path: String) -> String {
     guard let slash = path.lastIndex(of: "/") else { return "." }
     return slash == path.startIndex ? "/" : String(path[..<slash])
 }

@@ -13,6 +13,12 @@ public struct ByteWriter {
         }
     }
 
+    /// Appends integers, one after another.
+    public mutating func write<T: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(all values: [T]) {
+        let ordered = T(1).littleEndian == 1 ? values : values.map(\.littleEndian)
+        unsafe ordered.withUnsafeBytes { unsafe bytes.append(contentsOf: $0) }
+    }
+
     /// Appends the eight bytes of a Double.
     public mutating func write(_ value: Double) { write(value.bitPattern) }
 
@@ -63,6 +69,24 @@ public struct ByteReader {
         for index in 0..<size { value |= T(bytes[offset + index]) << T(index * 8) }
         offset += size
         return value
+    }
+
+    /// The next `count` integers; the bounds are checked once.
+    public mutating func read<T: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+        _ type: T.Type = T.self, count: Int
+    ) throws(Failure) -> [T] {
+        let size = T.bitWidth / 8
+        let (byteCount, overflow) = count.multipliedReportingOverflow(by: size)
+        try require(overflow ? Int.max : byteCount)
+        defer { offset += byteCount }
+        let source = bytes.span.bytes.extracting(offset..<offset + byteCount)
+        return unsafe [T](unsafeUninitializedCapacity: count) { values, initializedCount in
+            for index in 0..<count {
+                let value = unsafe source.unsafeLoadUnaligned(fromUncheckedByteOffset: index * size, as: T.self)
+                unsafe values[index] = T(littleEndian: value)
+            }
+            initializedCount = count
+        }
     }
 
     /// The next eight bytes as a Double.

@@ -22,8 +22,8 @@ struct PartReader {
     private var reader: ByteReader
     let part: FilePart
 
-    init(_ bytes: [UInt8], part: FilePart) {
-        reader = ByteReader(bytes)
+    init(_ bytes: [UInt8], part: FilePart, offset: Int = 0) {
+        reader = ByteReader(bytes, offset: offset)
         self.part = part
     }
 
@@ -32,6 +32,12 @@ struct PartReader {
 
     mutating func read<T: FixedWidthInteger & UnsignedInteger>(_ type: T.Type = T.self) throws(FormatError) -> T {
         do { return try reader.read(T.self) } catch { throw FormatError(part, error) }
+    }
+
+    mutating func read<T: FixedWidthInteger & UnsignedInteger & BitwiseCopyable>(
+        _ type: T.Type = T.self, count: Int
+    ) throws(FormatError) -> [T] {
+        do { return try reader.read(T.self, count: count) } catch { throw FormatError(part, error) }
     }
 
     mutating func readCount() throws(FormatError) -> Int { Int(try read(UInt32.self)) }

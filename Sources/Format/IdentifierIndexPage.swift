@@ -28,8 +28,8 @@ public enum IdentifierIndexPage {
     /// The page of sorted entries.
     public static func encode(_ entries: ArraySlice<IdentifierIndexEntry>) -> [UInt8] {
         var writer = ByteWriter()
-        for entry in entries { writer.write(entry.hash) }
-        for entry in entries { writer.write(UInt32(entry.row)) }
+        writer.write(all: entries.map(\.hash))
+        writer.write(all: entries.map { UInt32($0.row) })
         return writer.bytes
     }
 
@@ -40,12 +40,13 @@ public enum IdentifierIndexPage {
         guard bytes.count == entryCount * entryByteCount else {
             throw .partSize(part: .identifierIndexPage, expected: entryCount * entryByteCount, found: bytes.count)
         }
-        var hashes = PartReader(bytes, part: .identifierIndexPage)
-        var rows = PartReader(Array(bytes[(entryCount * 8)...]), part: .identifierIndexPage)
+        var reader = PartReader(bytes, part: .identifierIndexPage)
+        let hashes = try reader.read(UInt64.self, count: entryCount)
+        let rows = try reader.read(UInt32.self, count: entryCount)
         var entries: [IdentifierIndexEntry] = []
         entries.reserveCapacity(entryCount)
         for index in 0..<entryCount {
-            let entry = IdentifierIndexEntry(hash: try hashes.read(), row: try rows.readCount())
+            let entry = IdentifierIndexEntry(hash: hashes[index], row: Int(rows[index]))
             guard entry.row < segmentRowCount else {
                 throw .indexRow(entry: index, found: entry.row, rowCount: segmentRowCount)
             }
@@ -55,5 +56,34 @@ public enum IdentifierIndexPage {
             entries.append(entry)
         }
         return entries
+    }
+
+    /// The rows whose id has this hash, in an untrusted page, and the last hash of the page.
+    ///
+    /// A binary search: O(log entries); the order is not checked (`decode` does that).
+    public static func rows(
+        of hash: UInt64, in bytes: [UInt8], entryCount: Int, segmentRowCount: Int
+    ) throws(FormatError) -> (rows: [Int], lastHash: UInt64) {
+        guard bytes.count == entryCount * entryByteCount, entryCount > 0 else {
+            throw .partSize(part: .identifierIndexPage, expected: entryCount * entryByteCount, found: bytes.count)
+        }
+        func stored(_ index: Int) throws(FormatError) -> UInt64 {
+            var reader = PartReader(bytes, part: .identifierIndexPage, offset: 8 * index)
+            return try reader.read()
+        }
+        var (low, high) = (0, entryCount)
+        while low < high {
+            let middle = low + (high - low) / 2
+            if try stored(middle) < hash { low = middle + 1 } else { high = middle }
+        }
+        var rows: [Int] = []
+        while low < entryCount, try stored(low) == hash {
+            var reader = PartReader(bytes, part: .identifierIndexPage, offset: 8 * entryCount + 4 * low)
+            let row = try reader.readCount()
+            guard row < segmentRowCount else { throw .indexRow(entry: low, found: row, rowCount: segmentRowCount) }
+            rows.append(row)
+            low += 1
+        }
+        return (rows, try stored(entryCount - 1))
     }
 }

@@ -1,3 +1,4 @@
+import Checksum
 import Schema
 
 /// The ids of a block's examples: UInt32 offsets[rows + 1], then UTF-8.
@@ -5,13 +6,14 @@ public enum IdentifierPage {
     /// The page of some ids; each must be at most `Limits.identifierBytes` long and all together below 4 GiB.
     public static func encode(_ identifiers: [String]) -> [UInt8] {
         var writer = ByteWriter()
-        var end = 0
-        writer.write(UInt32(0))
+        var offsets: [UInt32] = [0]
+        var texts: [UInt8] = []
         for identifier in identifiers {
-            end += identifier.utf8.count
-            writer.write(UInt32(end))
+            texts.append(contentsOf: identifier.utf8)
+            offsets.append(UInt32(texts.count))
         }
-        for identifier in identifiers { writer.write(bytes: Array(identifier.utf8)) }
+        writer.write(all: offsets)
+        writer.write(bytes: texts)
         return writer.bytes
     }
 
@@ -32,17 +34,52 @@ public enum IdentifierPage {
     }
 }
 
+extension IdentifierPage {
+    /// The hash of each id in an untrusted page, by the same rules as `decode` but without making strings. O(bytes).
+    public static func hashes(_ bytes: [UInt8], rowCount: Int) throws(FormatError) -> [UInt64] {
+        var reader = PartReader(bytes, part: .identifierPage)
+        let offsets = try readOffsets(&reader, rowCount: rowCount)
+        let start = reader.offset
+        var hashes: [UInt64] = []
+        hashes.reserveCapacity(rowCount)
+        for row in 0..<rowCount {
+            let range = start + offsets[row]..<start + offsets[row + 1]
+            guard range.count <= Limits.identifierBytes else {
+                throw .identifierLength(row: row, byteCount: range.count, limit: Limits.identifierBytes)
+            }
+            do {
+                _ = try UTF8Span(validating: bytes.span.extracting(range))
+            } catch {
+                throw .notUTF8(part: .identifierPage, offset: range.lowerBound)
+            }
+            hashes.append(xxh3(bytes.span.extracting(range).bytes))
+        }
+        return hashes
+    }
+
+    /// The id of one row in an untrusted page of `rowCount` rows; only that id is looked at. O(bytes of the id).
+    public static func decode(_ bytes: [UInt8], row: Int, rowCount: Int) throws(FormatError) -> String {
+        precondition((0..<rowCount).contains(row))
+        let values = 4 * (rowCount + 1)
+        guard bytes.count >= values else {
+            throw .truncated(part: .identifierPage, offset: 0, needed: values, available: bytes.count)
+        }
+        var offsets = PartReader(bytes, part: .identifierPage, offset: 4 * row)
+        let (start, end) = (try offsets.readCount(), try offsets.readCount())
+        guard start <= end else { throw .offsetsNotAscending(part: .identifierPage, row: row + 1) }
+        var reader = PartReader(bytes, part: .identifierPage, offset: min(bytes.count, values + start))
+        return try reader.readText(byteCount: end - start)
+    }
+}
+
 /// Reads offsets[rowCount + 1]: from 0, ascending, ending where the part ends.
 func readOffsets(_ reader: inout PartReader, rowCount: Int) throws(FormatError) -> [Int] {
     try reader.expectRoom(count: rowCount + 1, minimumByteCount: 4)
-    var offsets: [Int] = []
-    offsets.reserveCapacity(rowCount + 1)
+    let offsets = try reader.read(UInt32.self, count: rowCount + 1).map { Int($0) }
     for row in 0...rowCount {
-        let offset = try reader.readCount()
-        guard row == 0 ? offset == 0 : offset >= offsets[row - 1] else {
+        guard row == 0 ? offsets[0] == 0 : offsets[row] >= offsets[row - 1] else {
             throw .offsetsNotAscending(part: reader.part, row: row)
         }
-        offsets.append(offset)
     }
     guard offsets[rowCount] == reader.remainingCount else {
         throw .offsetsEnd(part: reader.part, expected: reader.remainingCount, found: offsets[rowCount])

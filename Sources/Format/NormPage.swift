@@ -3,9 +3,7 @@ public enum NormPage {
     /// The page of bfloat16 bits, [layer][row].
     public static func encode(_ norms: [[UInt16]]) -> [UInt8] {
         var writer = ByteWriter()
-        for layer in norms {
-            for norm in layer { writer.write(norm) }
-        }
+        for layer in norms { writer.write(all: layer) }
         return writer.bytes
     }
 
@@ -18,15 +16,12 @@ public enum NormPage {
         var norms: [[Float]] = []
         norms.reserveCapacity(layerCount)
         for layer in 0..<layerCount {
-            var row: [Float] = []
-            row.reserveCapacity(rowCount)
-            for index in 0..<rowCount {
-                let bits: UInt16 = try reader.read()
-                // 0x7F80 is +infinity: the bound of a norm beyond bfloat16's range.
-                guard bits <= 0x7F80 else { throw .normNotANorm(layer: layer, row: index, found: bits) }
-                row.append(Float(bitPattern: UInt32(bits) << 16))
+            let bits = try reader.read(UInt16.self, count: rowCount)
+            // 0x7F80 is +infinity: the bound of a norm beyond bfloat16's range.
+            if (bits.max() ?? 0) > 0x7F80, let row = bits.firstIndex(where: { $0 > 0x7F80 }) {
+                throw .normNotANorm(layer: layer, row: row, found: bits[row])
             }
-            norms.append(row)
+            norms.append(bits.map { Float(bitPattern: UInt32($0) << 16) })
         }
         return norms
     }

@@ -13,8 +13,9 @@ public enum Encoding: UInt8, Hashable, Sendable, CaseIterable {
     case q2 = 7
     case q1 = 8
 
-    /// The encoding of a store for which none is asked: numbers as they were given (README, "Which encoding", names smaller ones).
-    public static let standard: Encoding = .f32
+    /// The encoding of a store for which none is asked: on retraining data it loses 0.001 to 0.007 of the linear datamodeling
+    /// score at an eighth of the bytes of `f32` (README, "Which encoding").
+    public static let standard: Encoding = .q4
 
     /// The name used on the command line and in reports.
     public var name: String {

@@ -221,12 +221,8 @@ struct CurvatureFile {
     }
 
     /// Every damage of the file.
-    func damages(progress: (Int) -> Void) -> [StoreError] {
-        var damages: [StoreError] = []
-        reader.verify(progress: progress) { damage in
-            damages.append(damage)
-            return true
-        }
+    func damages(progress: (Int) -> Bool = { _ in true }) -> [StoreError] {
+        var damages = reader.damages(progress: progress)
         guard damages.isEmpty else { return damages }
         do throws(StoreError) {
             _ = try readGroups()
@@ -254,8 +250,7 @@ struct CurvatureFile {
         )
         let record = CurvatureRecord(
             identity: reader.identity, description: try file.readDescription(), addedGeneration: 0)
-        if let damage = try CurvatureFile(path: path, record: record, schema: schema).damages(progress: { _ in }).first
-        {
+        if let damage = try CurvatureFile(path: path, record: record, schema: schema).damages().first {
             throw damage
         }
         return record

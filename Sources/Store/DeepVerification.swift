@@ -8,19 +8,22 @@ extension Snapshot {
     /// What checksums cannot tell: whether the numbers mean what they should. Every page must be sound already.
     ///
     /// Decodes every row: numbers finite, stored norms at least the true ones, residual norms finite; no id live twice in the
-    /// store; sampled eigenvectors orthonormal. `progress` gets the rows done since the last call.
+    /// store; sampled eigenvectors orthonormal. `progress` gets the bytes read since the last call; false stops.
     /// Memory: a row block, and 24 bytes for each row.
-    func deepDamages(progress: (Int) -> Void) -> [StoreError] {
+    func deepDamages(progress: (Int) -> Bool) -> [StoreError] {
         var damages: [StoreError] = []
         for index in segments.indices {
-            do throws(StoreError) {
-                let reader = try segmentReader(index)
+            switch Result(catching: { () throws(StoreError) in try segmentReader(index) }) {
+            case .failure(let error): damages.append(error)
+            case .success(let reader):
                 for block in 0..<reader.blockCount {
-                    damages += try normDamages(reader, block: block)
-                    progress(reader.rows(ofBlock: block).count)
+                    do throws(StoreError) {
+                        damages += try normDamages(reader, block: block)
+                    } catch {
+                        damages.append(error)
+                    }
+                    guard progress(reader.identity.fileLength / reader.blockCount) else { return damages }
                 }
-            } catch {
-                damages.append(error)
             }
         }
         do throws(StoreError) {
@@ -42,6 +45,7 @@ extension Snapshot {
             } catch {
                 damages.append(error)
             }
+            guard progress(record.identity.fileLength) else { return damages }
         }
         return damages
     }
@@ -55,10 +59,7 @@ extension Snapshot {
             var found: [StoreError] = []
             do throws(StoreError) {
                 let tile = try reader.readTile(block: block, layer: layer)
-                let exactNorms =
-                    tile.layer.rank == nil
-                    ? LayerNorms(givenDense: tile, stored: tile).stored : LayerNorms(given: tile, stored: tile).stored
-                for (row, norm) in exactNorms.enumerated() {
+                for (row, norm) in LayerNorms(of: tile).stored.enumerated() {
                     // What the writer computes is a hair above the value; a bound may lie anywhere from the value on.
                     let isBound = Double(norms[layer][row]) >= norm * (1 - 0x1p-20) && lost[layer][row] >= 0
                     guard !isBound || !norm.isFinite else { continue }

@@ -10,7 +10,31 @@ struct BlockPart: Sendable {
     let reader: SegmentReader
     let block: Int
     /// Ascending, relative to the block.
-    let rows: [Int]
+    var rows: [Int]
+    /// For pages that are damaged; nil in a sound segment.
+    var substitutes: BlockSubstitutes?
+
+    /// Some rows of a sound block.
+    init(reader: SegmentReader, block: Int, rows: [Int], substitutes: BlockSubstitutes? = nil) {
+        self.reader = reader
+        self.block = block
+        self.rows = rows
+        self.substitutes = substitutes
+    }
+
+    func readNorms() throws(StoreError) -> [[Float]] {
+        if let norms = substitutes?.norms { return norms }
+        return try reader.readNorms(block: block)
+    }
+
+    func readResidualNorms() throws(StoreError) -> [[Float]] {
+        if let norms = substitutes?.residualNorms { return norms }
+        return try reader.readResidualNorms(block: block)
+    }
+
+    func readMetadata() throws(StoreError) -> [MetadataRecord?] {
+        try reader.readMetadata(block: block, except: substitutes?.lostFields ?? [])
+    }
 
     /// Whether these are all rows of the block.
     var isWhole: Bool { rows.count == reader.rows(ofBlock: block).count }
@@ -36,9 +60,10 @@ struct GatheredRows: Sendable {
             let part = parts[partCount]
             let missing = count - taken.rowCount
             if part.rows.count > missing {
-                taken.append(BlockPart(reader: part.reader, block: part.block, rows: Array(part.rows[..<missing])))
-                parts[partCount] = BlockPart(
-                    reader: part.reader, block: part.block, rows: Array(part.rows[missing...]))
+                var first = part
+                first.rows = Array(part.rows[..<missing])
+                taken.append(first)
+                parts[partCount].rows = Array(part.rows[missing...])
             } else {
                 taken.append(part)
                 partCount += 1
@@ -53,14 +78,14 @@ struct GatheredRows: Sendable {
 
     /// The pages of every layer with every code, scale and norm as it was, on all cores.
     func encodedLayers(layout: SegmentLayout, block: Int) throws(StoreError) -> [EncodedLayer] {
-        let norms = try gather { (reader, block) throws(StoreError) in try reader.readNorms(block: block) }
-        let lost = try gather { (reader, block) throws(StoreError) in try reader.readResidualNorms(block: block) }
+        let norms = try gather { (part) throws(StoreError) in try part.readNorms() }
+        let lost = try gather { (part) throws(StoreError) in try part.readResidualNorms() }
         return try everyLayer { (layer) throws(StoreError) in
             EncodedLayer(
                 pages: try encodedPages(layer, layout: layout, block: block),
-                // Stored norms are bfloat16, so that rounding up again changes nothing.
-                norms: norms[layer].map { bfloat16RoundedUp(Double($0)) },
-                residualNorms: lost[layer].map { bfloat16RoundedUp(Double($0)) })
+                // Stored norms are bfloat16: the upper halves of what was read.
+                norms: norms[layer].map { UInt16($0.bitPattern >> 16) },
+                residualNorms: lost[layer].map { UInt16($0.bitPattern >> 16) })
         }
     }
 
@@ -143,7 +168,7 @@ struct GatheredRows: Sendable {
         for part in parts {
             let identifiers = try part.reader.readIdentifiers(block: part.block)
             block.identifiers += part.rows.map { identifiers[$0] }
-            let records = try part.reader.readMetadata(block: part.block)
+            let records = try part.readMetadata()
             let taken = part.rows.map { records[$0] }
             hasMetadata = hasMetadata || taken.contains { $0 != nil }
             block.metadata += taken
@@ -156,9 +181,7 @@ struct GatheredRows: Sendable {
     func readBlock() throws(StoreError) -> RowBlock {
         var block = try readTexts()
         block.tiles = try everyLayer { (layer) throws(StoreError) in try readTile(layer) }
-        block.residualNorms = try gather { (reader, block) throws(StoreError) in
-            try reader.readResidualNorms(block: block)
-        }
+        block.residualNorms = try gather { (part) throws(StoreError) in try part.readResidualNorms() }
         return block
     }
 
@@ -189,11 +212,11 @@ struct GatheredRows: Sendable {
 
     /// [layer][row] of a norm column.
     private func gather(
-        _ read: (SegmentReader, Int) throws(StoreError) -> [[Float]]
+        _ read: (BlockPart) throws(StoreError) -> [[Float]]
     ) throws(StoreError) -> [[Float]] {
         var columns: [[Float]] = []
         for part in parts {
-            let norms = try read(part.reader, part.block)
+            let norms = try read(part)
             if columns.isEmpty { columns = [[Float]](repeating: [], count: norms.count) }
             for layer in columns.indices { columns[layer] += part.rows.map { norms[layer][$0] } }
         }

@@ -80,14 +80,9 @@ public final class PagedFileReader: Sendable {
 
     /// The payload of a page by its number in the page index, verified and decompressed.
     public func readPage(_ number: Int) throws(StoreError) -> [UInt8] {
-        let entry = footer.pages[number]
-        let stored: [UInt8]
-        do {
-            stored = try file.read(at: Int(entry.offset), count: Int(entry.storedLength))
-        } catch {
-            throw .file(error)
-        }
-        return try payload(of: number, stored: stored)
+        let stored = try readStored(number)
+        // A raw page is its payload: no copy.
+        return footer.pages[number].codec == .raw ? stored : try payload(of: number, checked: stored.span.bytes)
     }
 
     /// A page's bytes as they are stored, if they have its checksum.
@@ -96,24 +91,25 @@ public final class PagedFileReader: Sendable {
         let stored = try wrapping { () throws(FileError) in
             try file.read(at: Int(entry.offset), count: Int(entry.storedLength))
         }
-        let checksum = xxh3(stored, seed: entry.seed)
-        guard checksum == entry.checksum else {
-            throw .pageChecksum(path: path, location(of: number), expected: entry.checksum, found: checksum)
-        }
+        try expectChecksum(of: number, stored: stored.span.bytes)
         return stored
     }
 
-    /// The payload that a page's stored bytes hold, if they have its checksum.
-    func payload(of number: Int, stored: [UInt8]) throws(StoreError) -> [UInt8] {
+    func expectChecksum(of number: Int, stored: RawSpan) throws(StoreError) {
         let entry = footer.pages[number]
         let checksum = xxh3(stored, seed: entry.seed)
         guard checksum == entry.checksum else {
             throw .pageChecksum(path: path, location(of: number), expected: entry.checksum, found: checksum)
         }
-        guard entry.codec == .zstd else { return stored }
+    }
+
+    /// The payload that a page's stored bytes hold; their checksum must be right.
+    func payload(of number: Int, checked stored: RawSpan) throws(StoreError) -> [UInt8] {
+        let entry = footer.pages[number]
+        guard entry.codec == .zstd else { return unsafe stored.withUnsafeBytes { unsafe Array($0) } }
         do {
             var decompressor = try ZstdDecompressor()
-            let planes = try decompressor.decompress(stored.span.bytes, expectedByteCount: Int(entry.rawLength))
+            let planes = try decompressor.decompress(stored, expectedByteCount: Int(entry.rawLength))
             let stride = Int(entry.byteSplitStride)
             return stride == 1 ? planes : BytePlanes.join(planes.span.bytes, stride: stride)
         } catch {

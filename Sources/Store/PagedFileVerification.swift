@@ -1,47 +1,103 @@
+import Checksum
+import Dispatch
 import Files
 import Format
+import Synchronization
 
 extension PagedFileReader {
-    /// Reads every byte of the file again: header, padding, pages, footer, tail.
+    /// What is done with a page's payload once its checksum has been found right; what it throws is damage too.
+    public typealias PageCheck = @Sendable (_ page: Int, _ payload: [UInt8]) throws(StoreError) -> Void
+
+    /// Reads every byte of the file again (header, padding, pages, footer, tail) on all cores and gives all damages in file order.
     ///
-    /// `content` gets each page that is whole, in file order; what it throws is damage too. `progress` gets the bytes read since
-    /// the last call. Each damage goes to `damage`; when that returns false, verification stops. Memory: two pages.
-    public func verify(
-        progress: (Int) -> Void = { _ in },
-        content: (_ page: Int, _ payload: [UInt8]) throws(StoreError) -> Void = { _, _ in },
-        damage: (StoreError) -> Bool
-    ) {
-        guard check(damage, { () throws(StoreError) in try verifyHeader() }) else { return }
-        progress(FileGeometry.headerByteCount)
-        var end = FileGeometry.headerByteCount
-        for number in footer.pages.indices {
-            let entry = footer.pages[number]
-            let start = end
-            end = Int(entry.end)
-            let goesOn = check(damage) { () throws(StoreError) in
-                let bytes = try read(start..<end)
-                let padding = Int(entry.offset) - start
-                try expectZeros(bytes[..<padding], at: start)
-                try content(number, try payload(of: number, stored: padding == 0 ? bytes : Array(bytes[padding...])))
+    /// `content` gets each page that is whole and for which `isWanted` says so; also compressed pages are decompressed.
+    /// `progress` gets the bytes read since the last call, on the caller's thread; false stops.
+    /// Memory: for each core a mebibyte, or a page and what it decompresses to.
+    public func damages(
+        progress: (Int) -> Bool, isWanted: (Int) -> Bool = { _ in false },
+        content: PageCheck = { (_, _) throws(StoreError) in }
+    ) -> [StoreError] {
+        var damages: [StoreError] = []
+        collect(&damages) { () throws(StoreError) in try verifyHeader() }
+        guard progress(FileGeometry.headerByteCount) else { return damages }
+        let runs = pageRuns(isWanted: isWanted)
+        for first in stride(from: 0, to: runs.count, by: Self.runsPerWave) {
+            let wave = runs[first..<min(runs.count, first + Self.runsPerWave)]
+            let found = Mutex<[(page: Int, error: StoreError)]>([])
+            DispatchQueue.concurrentPerform(iterations: wave.count) { index in
+                let errors = self.damages(in: wave[first + index], content: content)
+                if !errors.isEmpty { found.withLock { $0 += errors } }
             }
-            guard goesOn else { return }
-            progress(end - start)
+            damages += found.withLock { $0 }.sorted { $0.page < $1.page }.map(\.error)
+            guard progress(wave.reduce(0) { $0 + $1.bytes.count }) else { return damages }
         }
-        let goesOn = check(damage) { () throws(StoreError) in
-            try expectZeros(try read(end..<identity.footerOffset)[...], at: end)
-            try verifyFooter()
-        }
-        if goesOn { progress(identity.fileLength - end) }
+        let end = footer.pages.last.map { Int($0.end) } ?? FileGeometry.headerByteCount
+        collect(&damages) { () throws(StoreError) in try verifyPadding(end..<identity.footerOffset) }
+        collect(&damages) { () throws(StoreError) in try verifyFooter() }
+        _ = progress(identity.fileLength - end)
+        return damages
     }
 
-    /// Runs a check; false when it fails and `damage` does not want to hear more.
-    private func check(_ damage: (StoreError) -> Bool, _ body: () throws(StoreError) -> Void) -> Bool {
-        do {
-            try body()
-            return true
-        } catch {
-            return damage(error)
+    /// Pages that are read at once, with the padding before each.
+    private struct PageRun {
+        var bytes: Range<Int>
+        var pages: Range<Int>
+        /// Pages of the run whose payload is wanted.
+        var wanted: Set<Int>
+    }
+
+    /// So small that a run stays in a core's cache between being read and being checked.
+    private static let runByteCount = 1 << 20
+    private static let runsPerWave = 128
+
+    private func pageRuns(isWanted: (Int) -> Bool) -> [PageRun] {
+        var runs: [PageRun] = []
+        var end = FileGeometry.headerByteCount
+        for (number, entry) in footer.pages.enumerated() {
+            let bytes = end..<Int(entry.end)
+            end = bytes.upperBound
+            let isRoomLeft = runs.last.map { $0.bytes.count + bytes.count <= Self.runByteCount } ?? false
+            if !isRoomLeft { runs.append(PageRun(bytes: bytes.lowerBound..<end, pages: number..<number, wanted: [])) }
+            let last = runs.count - 1
+            runs[last].bytes = runs[last].bytes.lowerBound..<end
+            runs[last].pages = runs[last].pages.lowerBound..<number + 1
+            if isWanted(number) { runs[last].wanted.insert(number) }
         }
+        return runs
+    }
+
+    private func damages(in run: PageRun, content: PageCheck) -> [(page: Int, error: StoreError)] {
+        var damages: [(page: Int, error: StoreError)] = []
+        do throws(StoreError) {
+            let bytes = try read(run.bytes)
+            for number in run.pages {
+                do throws(StoreError) {
+                    try check(number, in: bytes, of: run, content: content)
+                } catch {
+                    damages.append((number, error))
+                }
+            }
+        } catch {
+            damages.append((run.pages.lowerBound, error))
+        }
+        return damages
+    }
+
+    private func check(_ number: Int, in bytes: [UInt8], of run: PageRun, content: PageCheck) throws(StoreError) {
+        let entry = footer.pages[number]
+        let previousEnd = number == run.pages.lowerBound ? run.bytes.lowerBound : Int(footer.pages[number - 1].end)
+        let padding = previousEnd - run.bytes.lowerBound..<Int(entry.offset) - run.bytes.lowerBound
+        let page = padding.upperBound..<padding.upperBound + Int(entry.storedLength)
+        try expectZeros(bytes.span.bytes.extracting(padding), at: previousEnd)
+        try expectChecksum(of: number, stored: bytes.span.bytes.extracting(page))
+        let isWanted = run.wanted.contains(number)
+        guard isWanted || entry.codec != .raw else { return }
+        let payload = try payload(of: number, checked: bytes.span.bytes.extracting(page))
+        if isWanted { try content(number, payload) }
+    }
+
+    private func collect(_ damages: inout [StoreError], _ body: () throws(StoreError) -> Void) {
+        do throws(StoreError) { try body() } catch { damages.append(error) }
     }
 
     private func read(_ range: Range<Int>) throws(StoreError) -> [UInt8] {
@@ -52,9 +108,15 @@ extension PagedFileReader {
         }
     }
 
-    private func expectZeros(_ bytes: ArraySlice<UInt8>, at offset: Int) throws(StoreError) {
-        if let index = bytes.firstIndex(where: { $0 != 0 }) {
-            throw .paddingNotZero(path: path, offset: offset + index - bytes.startIndex, found: bytes[index])
+    private func verifyPadding(_ range: Range<Int>) throws(StoreError) {
+        let bytes = try read(range)
+        try expectZeros(bytes.span.bytes, at: range.lowerBound)
+    }
+
+    private func expectZeros(_ bytes: RawSpan, at offset: Int) throws(StoreError) {
+        for index in 0..<bytes.byteCount {
+            let byte = unsafe bytes.unsafeLoad(fromByteOffset: index, as: UInt8.self)
+            guard byte == 0 else { throw .paddingNotZero(path: path, offset: offset + index, found: byte) }
         }
     }
 

@@ -10,9 +10,11 @@ import Zstd
 ///     try writer.append(payload, column: eigenvalues, block: 0, rowCount: rank, compression: .none)
 ///     let identity = try writer.seal(as: finalPath, rowCount: rank, rowsPerBlock: rank, blockCount: 1, provenance: "{}")
 ///
-/// The same calls give the same bytes. Holds a few megabytes of pages and the page index. A writer that dies unsealed leaves no file.
+/// The same calls give the same bytes. Holds up to 20 MiB of pages, which a thread of its own writes, and the page index. A writer that dies unsealed leaves no file.
 public struct PagedFileWriter: ~Copyable {
-    private var file: DurableFile
+    private let file: FileAppender
+    /// Bytes handed to the file.
+    private var writtenByteCount = 0
     private let header: FileHeader
     private let schema: [UInt8]
     private var columns: [ColumnDescriptor] = []
@@ -24,7 +26,7 @@ public struct PagedFileWriter: ~Copyable {
     /// Creates the temporary file. `schema` is kept in the footer and not interpreted; its digest goes into the header.
     public init(magic: FileMagic, schema: [UInt8], temporaryPath: String) throws(StoreError) {
         do {
-            file = try DurableFile(temporaryPath: temporaryPath)
+            file = try FileAppender(temporaryPath: temporaryPath)
         } catch {
             throw .file(error)
         }
@@ -34,7 +36,7 @@ public struct PagedFileWriter: ~Copyable {
     }
 
     /// Bytes of the file so far, without footer and tail.
-    public var byteCount: Int { file.byteCount + pending.count }
+    public var byteCount: Int { writtenByteCount + pending.count }
 
     /// How many columns have been added.
     public var columnCount: Int { columns.count }
@@ -119,6 +121,7 @@ public struct PagedFileWriter: ~Copyable {
         }
         try flush()
         if bytes.count < Self.pendingByteLimit {
+            pending.reserveCapacity(Self.pendingByteLimit)
             pending.append(contentsOf: bytes)
         } else {
             try write(bytes)
@@ -126,15 +129,17 @@ public struct PagedFileWriter: ~Copyable {
     }
 
     private mutating func flush() throws(StoreError) {
+        guard !pending.isEmpty else { return }
         try write(pending)
-        pending.removeAll(keepingCapacity: true)
+        pending = []
     }
 
     private mutating func write(_ bytes: [UInt8]) throws(StoreError) {
         do {
-            try file.append(bytes.span.bytes)
+            try file.append(bytes)
         } catch {
             throw .file(error)
         }
+        writtenByteCount += bytes.count
     }
 }

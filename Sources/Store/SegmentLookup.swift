@@ -38,17 +38,43 @@ extension SegmentReader {
     /// The row of an id, nil if no row has it. Reads about one page of the index and, on a hit, one of ids.
     public func row(ofIdentifier identifier: String) throws(StoreError) -> Int? {
         let hash = IdentifierIndexEntry.hash(of: identifier)
-        var rows: [Int] = []
-        var block = try firstIndexBlock(reaching: hash)
-        search: while block < blockCount {
-            for entry in try readIndex(block: block) where entry.hash >= hash {
-                guard entry.hash == hash else { break search }
-                rows.append(entry.row)
-            }
-            block += 1
+        for row in try rows(ofHash: hash) where try self.identifier(ofRow: row).utf8.elementsEqual(identifier.utf8) {
+            return row
         }
-        for row in rows where try self.identifier(ofRow: row).utf8.elementsEqual(identifier.utf8) { return row }
         return nil
+    }
+
+    /// The rows whose ids have this hash.
+    ///
+    /// Hashes are uniform: the page guessed from the hash's size is nearly always the right one or its neighbour.
+    private func rows(ofHash hash: UInt64) throws(StoreError) -> [Int] {
+        func search(_ block: Int) throws(StoreError) -> (rows: [Int], lastHash: UInt64) {
+            let entryCount = rows(ofBlock: block).count
+            let rowCount = rowCount
+            return try read(column: footer.layout.identifierIndexColumn, block: block) { (bytes) throws(FormatError) in
+                try IdentifierIndexPage.rows(of: hash, in: bytes, entryCount: entryCount, segmentRowCount: rowCount)
+            }
+        }
+        // The first page whose last hash is not below the hash, from a guess, then on while the hash may go on in the next.
+        var block = min(blockCount - 1, Int(hash.multipliedFullWidth(by: UInt64(rowCount)).high) / rowsPerBlock)
+        var page = try search(block)
+        while page.lastHash >= hash, block > 0 {
+            let previous = try search(block - 1)
+            guard previous.lastHash >= hash else { break }
+            block -= 1
+            page = previous
+        }
+        while page.lastHash < hash, block + 1 < blockCount {
+            block += 1
+            page = try search(block)
+        }
+        var found = page.rows
+        while page.lastHash == hash, block + 1 < blockCount {
+            block += 1
+            page = try search(block)
+            found += page.rows
+        }
+        return found
     }
 
     /// Which of the sorted candidates this segment has, in their order.
@@ -102,7 +128,10 @@ extension SegmentReader {
     /// The id of a row.
     public func identifier(ofRow row: Int) throws(StoreError) -> String {
         let block = block(ofRow: row)
-        return try readIdentifiers(block: block)[row - rows(ofBlock: block).lowerBound]
+        let rows = rows(ofBlock: block)
+        return try read(column: footer.layout.identifierColumn, block: block) { (bytes) throws(FormatError) in
+            try IdentifierPage.decode(bytes, row: row - rows.lowerBound, rowCount: rows.count)
+        }
     }
 
     /// The run of the identifier index that block `block` holds.
@@ -112,26 +141,5 @@ extension SegmentReader {
         return try read(column: footer.layout.identifierIndexColumn, block: block) { (bytes) throws(FormatError) in
             try IdentifierIndexPage.decode(bytes, entryCount: entryCount, segmentRowCount: rowCount)
         }
-    }
-
-    /// The first index page whose last hash is at least `hash`, or `blockCount`.
-    ///
-    /// Hashes are uniform: the page guessed from the hash's size is nearly always the right one or its neighbour.
-    private func firstIndexBlock(reaching hash: UInt64) throws(StoreError) -> Int {
-        func reaches(_ block: Int) throws(StoreError) -> Bool {
-            guard let last = try readIndex(block: block).last else { return false }
-            return last.hash >= hash
-        }
-        var block = min(blockCount - 1, Int(hash.multipliedFullWidth(by: UInt64(rowCount)).high) / rowsPerBlock)
-        if try reaches(block) {
-            while block > 0, try reaches(block - 1) { block -= 1 }
-            return block
-        }
-        block += 1
-        while block < blockCount {
-            if try reaches(block) { break }
-            block += 1
-        }
-        return block
     }
 }

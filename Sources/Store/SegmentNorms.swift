@@ -8,6 +8,12 @@ struct LayerNorms {
     /// At least ‖G − Ĝ‖ for each row.
     var lost: [Double]
 
+    /// Of what is stored, without a word on what was lost.
+    init(of tile: LayerTile) {
+        self =
+            tile.layer.rank == nil ? LayerNorms(givenDense: tile, stored: tile) : LayerNorms(given: tile, stored: tile)
+    }
+
     /// Of factors, component-major as in a tile; Ĝ = Û V̂ᵀ is what decoding gives.
     ///
     /// With ΔU = U − Û and ΔV = V − V̂ the loss U Vᵀ − Û V̂ᵀ is [ΔU Û] [V ΔV]ᵀ: no difference of large numbers. The norm of

@@ -14,7 +14,7 @@ public enum VectorSide: Hashable, Sendable {
 public struct SegmentRow: Sendable {
     /// The example's id.
     public let identifier: String
-    /// One tile of one row for each layer.
+    /// One tile of one row for each layer, empty if not asked for.
     public let tiles: [LayerTile]
     /// The user's metadata, nil without any.
     public let metadata: MetadataRecord?
@@ -155,10 +155,12 @@ public final class SegmentReader: Sendable {
         }
     }
 
-    /// The metadata of a block, fields in the order of `fieldNames`; nil for a row without any field.
-    public func readMetadata(block: Int) throws(StoreError) -> [MetadataRecord?] {
+    /// The metadata of a block, fields in the order of `fieldNames`, some left out; nil for a row without any field.
+    public func readMetadata(
+        block: Int, except unwanted: Set<String> = []
+    ) throws(StoreError) -> [MetadataRecord?] {
         var records = [MetadataRecord?](repeating: nil, count: rows(ofBlock: block).count)
-        for (index, name) in fieldNames.enumerated() {
+        for (index, name) in fieldNames.enumerated() where !unwanted.contains(name) {
             guard let values = try readField(index, block: block) else { continue }
             for (row, value) in values.enumerated() {
                 guard let value else { continue }
@@ -196,12 +198,12 @@ public final class SegmentReader: Sendable {
         }
     }
 
-    /// Everything about one example. Reads the example's block, decodes the one row.
-    public func readRow(_ row: Int) throws(StoreError) -> SegmentRow {
+    /// Everything about one example, or all but its factors. Reads the pages of the example's block, decodes the one row.
+    public func readRow(_ row: Int, withTiles: Bool = true) throws(StoreError) -> SegmentRow {
         let block = block(ofRow: row)
         let rowInBlock = row - rows(ofBlock: block).lowerBound
         var tiles: [LayerTile] = []
-        for (index, layer) in schema.layers.enumerated() {
+        for (index, layer) in schema.layers.enumerated() where withTiles {
             guard let rank = layer.rank else {
                 let dense = try readVector(.dense, block, index, 0, rowInBlock, layer.gradientLength)
                 tiles.append(LayerTile(layer: layer, rowCount: 1, dense: dense))
@@ -216,7 +218,7 @@ public final class SegmentReader: Sendable {
             tiles.append(LayerTile(layer: layer, rowCount: 1, left: left, right: right))
         }
         return SegmentRow(
-            identifier: try readIdentifiers(block: block)[rowInBlock], tiles: tiles,
+            identifier: try identifier(ofRow: row), tiles: tiles,
             metadata: try readMetadata(block: block)[rowInBlock],
             norms: try readNorms(block: block).map { $0[rowInBlock] },
             residualNorms: try readResidualNorms(block: block).map { $0[rowInBlock] })

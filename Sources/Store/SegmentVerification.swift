@@ -1,128 +1,158 @@
 import Format
 import Schema
+import Synchronization
 
 extension SegmentReader {
-    /// Checks every byte of the file and decodes ids, index, norms and metadata; throws the first damage.
+    /// Checks every byte of the file on all cores, decodes ids, index, norms and metadata, and gives all damages in file order.
     ///
-    /// `progress` gets the bytes read since the last call. Memory: two pages and 8 bytes for each row.
-    public func verify(progress: (Int) -> Void = { _ in }) throws(StoreError) {
-        var first: StoreError?
-        verify(progress: progress) { damage in
-            first = damage
-            return false
+    /// `progress` gets the bytes read since the last call; false stops. Memory: a few mebibytes for each core, 32 bytes for
+    /// each row, and the norms of a few blocks.
+    public func damages(progress: (Int) -> Bool = { _ in true }) -> [StoreError] {
+        let contents = Mutex(SegmentContents(self))
+        var isStopped = false
+        let damages = file.damages(
+            progress: { count in
+                isStopped = !progress(count)
+                return !isStopped
+            },
+            isWanted: { number in
+                switch SegmentColumnKind(rawValue: file.footer.columns[Int(file.footer.pages[number].column)].kind) {
+                // Every byte string of the right length is a valid page of vectors.
+                case .left, .right, .dense, nil: false
+                case .norms, .residualNorms, .identifiers, .identifierIndex, .field: true
+                }
+            },
+            content: { (page, payload) throws(StoreError) in
+                let content = try self.content(page, payload)
+                try contents.withLock { (contents) throws(StoreError) in try contents.add(content, self) }
+            })
+        // With pages missing, what follows would only repeat that they are.
+        guard damages.isEmpty, !isStopped else { return damages }
+        do throws(StoreError) {
+            try contents.withLock { (contents) throws(StoreError) in try contents.checkIndex(self) }
+        } catch {
+            return [error]
         }
-        if let first { throw first }
+        return []
     }
 
-    /// Checks every byte of the file and gives all damages, in file order.
-    public func damages(progress: (Int) -> Void = { _ in }) -> [StoreError] {
-        var all: [StoreError] = []
-        verify(progress: progress) { damage in
-            all.append(damage)
-            return true
-        }
-        return all
+    /// Checks every byte; throws the first damage.
+    public func verify() throws(StoreError) {
+        if let first = damages().first { throw first }
     }
 
     /// Opens a segment and gives all its damages: one if it cannot be opened, none if it is whole.
     public static func damages(
-        path: String, expecting identity: SegmentIdentity? = nil, progress: (Int) -> Void = { _ in }
+        path: String, expecting identity: SegmentIdentity? = nil, progress: (Int) -> Bool = { _ in true }
     ) -> [StoreError] {
-        do {
+        do throws(StoreError) {
             return try SegmentReader(path: path, expecting: identity).damages(progress: progress)
         } catch {
             return [error]
         }
     }
 
-    private func verify(progress: (Int) -> Void, damage: (StoreError) -> Bool) {
-        var contents = SegmentContents(self)
-        var isWhole = true
-        var goesOn = true
-        file.verify(progress: progress) { (page, payload) throws(StoreError) in
-            try contents.check(page, payload)
-        } damage: { error in
-            isWhole = false
-            goesOn = damage(error)
-            return goesOn
+    /// Decodes a page of anything but vectors.
+    private func content(_ number: Int, _ payload: [UInt8]) throws(StoreError) -> PageContent {
+        let entry = file.footer.pages[number]
+        let block = Int(entry.block)
+        let rows = rows(ofBlock: block)
+        guard let kind = SegmentColumnKind(rawValue: file.footer.columns[Int(entry.column)].kind) else {
+            preconditionFailure("a footer with an unknown column is refused")
         }
-        // With pages missing, what follows would only repeat that they are.
-        guard isWhole, goesOn else { return }
-        do {
-            try contents.checkIndex()
+        do throws(FormatError) {
+            switch kind {
+            case .left, .right, .dense: preconditionFailure("pages of vectors are not asked for")
+            case .norms:
+                return .norms(
+                    block: block,
+                    try NormPage.decode(payload, layerCount: schema.layers.count, rowCount: rows.count))
+            case .residualNorms:
+                return .residualNorms(
+                    block: block,
+                    try NormPage.decode(payload, layerCount: schema.layers.count, rowCount: rows.count))
+            case .identifiers:
+                return .identifiers(rows: rows, hashes: try IdentifierPage.hashes(payload, rowCount: rows.count))
+            case .identifierIndex:
+                return .index(
+                    block: block,
+                    try IdentifierIndexPage.decode(payload, entryCount: rows.count, segmentRowCount: rowCount))
+            case .field:
+                _ = try FieldPage.decode(payload, rowCount: rows.count)
+                return .field
+            }
         } catch {
-            _ = damage(error)
+            throw .page(path: path, file.location(of: number), error)
         }
     }
 }
 
-/// What `verify` collects from page to page to compare them with each other.
+/// What a page holds, as far as it is compared with others.
+private enum PageContent {
+    case norms(block: Int, [[Float]])
+    case residualNorms(block: Int, [[Float]])
+    case identifiers(rows: Range<Int>, hashes: [UInt64])
+    case index(block: Int, [IdentifierIndexEntry])
+    case field
+}
+
+/// What a verification collects from page to page, in any order, to compare them with each other.
 private struct SegmentContents {
-    private let reader: SegmentReader
     /// Hash of each row's id.
     private var hashes: [UInt64]
-    private var index: [IdentifierIndexEntry] = []
-    private var norms: [[Float]] = []
+    /// By block.
+    private var index: [[IdentifierIndexEntry]]
+    /// Norms and residual norms of blocks of which one has been seen.
+    private var norms: [Int: [[Float]]] = [:]
+    private var residualNorms: [Int: [[Float]]] = [:]
 
     init(_ reader: SegmentReader) {
-        self.reader = reader
         hashes = [UInt64](repeating: 0, count: reader.rowCount)
-        index.reserveCapacity(reader.rowCount)
+        index = [[IdentifierIndexEntry]](repeating: [], count: reader.blockCount)
     }
 
-    /// Decodes a page, but for vectors, whose every byte string of the right length is valid.
-    mutating func check(_ number: Int, _ payload: [UInt8]) throws(StoreError) {
-        let entry = reader.file.footer.pages[number]
-        let block = Int(entry.block)
-        let rows = reader.rows(ofBlock: block)
-        guard let kind = SegmentColumnKind(rawValue: reader.file.footer.columns[Int(entry.column)].kind) else { return }
-        do {
-            switch kind {
-            case .left, .right, .dense: break
-            case .norms:
-                norms = try NormPage.decode(payload, layerCount: reader.schema.layers.count, rowCount: rows.count)
-            case .residualNorms:
-                let residualNorms = try NormPage.decode(
-                    payload, layerCount: reader.schema.layers.count, rowCount: rows.count)
-                guard
-                    norms.isEmpty
-                        || BlockStatistics(norms: norms, residualNorms: residualNorms)
-                            == reader.blockStatistics[block]
-                else { throw StoreError.wrongStatistics(path: reader.path, block: block) }
-            case .identifiers:
-                for (row, identifier) in zip(rows, try IdentifierPage.decode(payload, rowCount: rows.count)) {
-                    hashes[row] = IdentifierIndexEntry.hash(of: identifier)
-                }
-            case .identifierIndex:
-                index += try IdentifierIndexPage.decode(
-                    payload, entryCount: rows.count, segmentRowCount: reader.rowCount)
-            case .field: _ = try FieldPage.decode(payload, rowCount: rows.count)
-            }
-        } catch let error as FormatError {
-            throw .page(path: reader.path, reader.file.location(of: number), error)
-        } catch let error as StoreError {
-            throw error
-        } catch {
-            preconditionFailure("no other error is thrown here")
+    mutating func add(_ content: PageContent, _ reader: SegmentReader) throws(StoreError) {
+        switch content {
+        case .norms(let block, let norms):
+            self.norms[block] = norms
+            try compareStatistics(block, reader)
+        case .residualNorms(let block, let norms):
+            residualNorms[block] = norms
+            try compareStatistics(block, reader)
+        case .identifiers(let rows, let hashes): self.hashes.replaceSubrange(rows, with: hashes)
+        case .index(let block, let entries): index[block] = entries
+        case .field: break
+        }
+    }
+
+    private mutating func compareStatistics(_ block: Int, _ reader: SegmentReader) throws(StoreError) {
+        guard let stored = norms[block], let lost = residualNorms[block] else { return }
+        norms[block] = nil
+        residualNorms[block] = nil
+        guard BlockStatistics(norms: stored, residualNorms: lost) == reader.blockStatistics[block] else {
+            throw .wrongStatistics(path: reader.path, block: block)
         }
     }
 
     /// The index is sorted from page to page, names each row once under its hash, and no two ids are equal.
-    func checkIndex() throws(StoreError) {
+    func checkIndex(_ reader: SegmentReader) throws(StoreError) {
         var isSeen = [Bool](repeating: false, count: reader.rowCount)
-        for (place, entry) in index.enumerated() {
-            guard hashes[entry.row] == entry.hash, !isSeen[entry.row] else {
-                throw .wrongIndex(path: reader.path, row: entry.row)
-            }
-            isSeen[entry.row] = true
-            guard place > 0 else { continue }
-            let previous = index[place - 1]
-            guard previous < entry else { throw .wrongIndex(path: reader.path, row: entry.row) }
-            if previous.hash == entry.hash {
-                let identifier = try reader.identifier(ofRow: entry.row)
-                guard try !reader.identifier(ofRow: previous.row).utf8.elementsEqual(identifier.utf8) else {
-                    throw .duplicateIdentifier(
-                        path: reader.path, identifier: identifier, rows: [previous.row, entry.row])
+        var last: IdentifierIndexEntry?
+        for entries in index {
+            for entry in entries {
+                guard hashes[entry.row] == entry.hash, !isSeen[entry.row] else {
+                    throw .wrongIndex(path: reader.path, row: entry.row)
+                }
+                isSeen[entry.row] = true
+                defer { last = entry }
+                guard let previous = last else { continue }
+                guard previous < entry else { throw .wrongIndex(path: reader.path, row: entry.row) }
+                if previous.hash == entry.hash {
+                    let identifier = try reader.identifier(ofRow: entry.row)
+                    guard try !reader.identifier(ofRow: previous.row).utf8.elementsEqual(identifier.utf8) else {
+                        throw .duplicateIdentifier(
+                            path: reader.path, identifier: identifier, rows: [previous.row, entry.row])
+                    }
                 }
             }
         }

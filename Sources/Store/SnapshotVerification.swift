@@ -25,54 +25,55 @@ public struct VerificationReport: Sendable {
 }
 
 extension Snapshot {
-    /// Bytes of all files that `verify` reads: for a progress bar.
-    public var verifiedByteCount: Int {
-        views.reduce(0) { sum, view in
+    /// Bytes that `verify` reads at this level: for a progress bar.
+    public func verifiedByteCount(level: VerificationLevel) -> Int {
+        let once = views.reduce(0) { sum, view in
             sum + view.segments.reduce(0) { $0 + $1.identity.fileLength }
                 + view.curvatures.reduce(0) { $0 + $1.identity.fileLength }
         }
+        guard level == .deep else { return once }
+        return once + segments.reduce(0) { $0 + $1.identity.fileLength }
+            + curvatures.reduce(0) { $0 + $1.identity.fileLength }
     }
 
     /// Checks every segment and curvature, also those of named snapshots (the catalog was checked when the snapshot was opened).
     ///
-    /// `progress` gets the bytes read since the last call. Goes on after a damage; the report has them all.
-    public func verify(level: VerificationLevel = .full, progress: (Int) -> Void = { _ in }) -> VerificationReport {
+    /// `progress` gets the bytes read since the last call; false stops. Goes on after a damage; the report has them all.
+    public func verify(
+        level: VerificationLevel = .full, progress: (Int) -> Bool = { _ in true }
+    ) -> VerificationReport {
         var damages: [StoreError] = []
         var byteCount = 0
-        func advance(_ count: Int) {
+        var goesOn = true
+        func advance(_ count: Int) -> Bool {
             byteCount += count
-            progress(count)
+            goesOn = goesOn && progress(count)
+            return goesOn
         }
         for view in views {
-            for index in view.segments.indices {
-                do {
-                    // A reader of its own: an open one has read its footer before.
-                    let reader = try view.newReader(index)
-                    if level == .quick {
-                        try reader.file.verifyEnds()
-                        advance(reader.identity.fileLength)
-                    } else {
-                        damages += reader.damages(progress: advance)
-                    }
-                } catch {
-                    damages.append(error)
+            for index in view.segments.indices where goesOn {
+                // A reader of its own: an open one has read its footer before.
+                switch Result(catching: { () throws(StoreError) in try view.newReader(index) }) {
+                case .failure(let error): damages.append(error)
+                case .success(let reader) where level == .quick:
+                    do throws(StoreError) { try reader.file.verifyEnds() } catch { damages.append(error) }
+                    _ = advance(reader.identity.fileLength)
+                case .success(let reader): damages += reader.damages(progress: advance)
                 }
             }
-            for record in view.curvatures {
-                do {
-                    let file = try CurvatureFile(
-                        path: directory.curvaturePath(record.digest), record: record, schema: view.schema)
-                    if level == .quick {
-                        advance(record.identity.fileLength)
-                    } else {
-                        damages += file.damages(progress: advance)
-                    }
-                } catch {
-                    damages.append(error)
+            for record in view.curvatures where goesOn {
+                let path = directory.curvaturePath(record.digest)
+                let file = Result { () throws(StoreError) in
+                    try CurvatureFile(path: path, record: record, schema: view.schema)
+                }
+                switch file {
+                case .failure(let error): damages.append(error)
+                case .success where level == .quick: _ = advance(record.identity.fileLength)
+                case .success(let file): damages += file.damages(progress: advance)
                 }
             }
         }
-        if level == .deep, damages.isEmpty { damages = deepDamages(progress: { _ in }) }
+        if level == .deep, damages.isEmpty, goesOn { damages = deepDamages(progress: advance) }
         var orphans: [String] = []
         do {
             orphans = try Recovery.orphans(in: directory, contents: contents)

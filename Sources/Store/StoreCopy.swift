@@ -27,12 +27,14 @@ extension Snapshot {
         guard try StoreWriter.isPathFree(destination) else { throw StoreError.pathTaken(path: destination) }
         let source = try Snapshot.open(at: path)
         let identity = StoreIdentity.random()
-        let unfinished = StoreDirectory(path: destination + ".copying-" + hexadecimal(identity.high))
+        StoreDirectory.sweepUnfinished(beside: destination)
+        let unfinished = StoreDirectory.unfinished(.copying, of: destination, identity: identity)
         do {
             var copier = FileCopier(source: source.directory, target: unfinished, copiesFiles: copiesFiles)
-            _ = try wrapping { () throws(FileError) in
+            let lock = try wrapping { () throws(FileError) in
                 try StoreDirectory.build(at: unfinished.path, identity: identity)
             }
+            defer { withExtendedLifetime(lock) {} }
             for (index, segment) in source.segments.enumerated() {
                 try copier.add(
                     "segments/" + segment.fileName, open: source.segmentSet.pinnedFile(index), progress: progress)

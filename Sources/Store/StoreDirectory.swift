@@ -65,10 +65,11 @@ struct StoreDirectory: Hashable, Sendable {
 
     /// Makes the directories and the identity file of a new store, everything but the catalog, under a path that must be free.
     ///
-    /// The caller renames the whole to its final name: a store that is visible is complete.
-    static func build(at path: String, identity: StoreIdentity) throws(FileError) -> StoreDirectory {
+    /// The caller renames the whole to its final name: a store that is visible is complete. Until then it keeps the lock that this gives.
+    static func build(at path: String, identity: StoreIdentity) throws(FileError) -> FileLock? {
         let directory = StoreDirectory(path: path)
         try createDirectory(directory.path)
+        let lock = try FileLock.acquire(path: directory.lockPath)
         for sub in [directory.catalogPath, directory.segmentsPath, directory.curvaturePath, directory.temporaryPath] {
             try createDirectory(sub)
         }
@@ -76,7 +77,32 @@ struct StoreDirectory: Hashable, Sendable {
         let bytes = IdentityFile.encode(identity)
         try file.append(bytes.span.bytes)
         try file.seal(as: directory.identityPath)
-        return directory
+        return lock
+    }
+
+    /// What is being built beside a path, to be renamed to it.
+    enum Unfinished: String {
+        case creating, copying
+    }
+
+    /// A name beside `path` to build a store under.
+    static func unfinished(_ kind: Unfinished, of path: String, identity: StoreIdentity) -> StoreDirectory {
+        StoreDirectory(path: "\(path).\(kind.rawValue)-\(hexadecimal(identity.high))")
+    }
+
+    /// Removes what killed commands have left beside `path`. Best effort: one that is at work holds its lock.
+    static func sweepUnfinished(beside path: String) {
+        let parent = parentDirectory(of: path)
+        let name = path.split(separator: "/").last.map(String.init) ?? path
+        for found in (try? fileNames(inDirectory: parent)) ?? [] {
+            for kind in [Unfinished.creating, .copying] where found.hasPrefix("\(name).\(kind.rawValue)-") {
+                let leftover = StoreDirectory(path: parent + "/" + found)
+                // A directory without a lock file is just being made, or was killed before it had anything in it.
+                let isEmpty = (try? fileNames(inDirectory: leftover.path))?.isEmpty ?? false
+                let isLocked = !isEmpty && ((try? FileLock.acquire(path: leftover.lockPath)) ?? nil) == nil
+                if !isLocked { leftover.removeUnfinished() }
+            }
+        }
     }
 
     /// Removes a store that was never visible, as far as it was built.

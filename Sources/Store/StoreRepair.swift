@@ -17,6 +17,18 @@ public struct LostRows: Hashable, Sendable {
     public let reason: String
 }
 
+/// Values of a metadata field that a repair could not save; their rows it did.
+public struct LostField: Hashable, Sendable {
+    /// The file that held them.
+    public let file: String
+    /// The field's name.
+    public let field: String
+    /// Which rows of that file.
+    public let rows: Range<Int>
+    /// The ids of those that were live, whether they had a value or not.
+    public let identifiers: [String]
+}
+
 /// What a repair did.
 public struct RepairReport: Sendable {
     /// What was wrong with the catalog; nil if it was sound, and everything in it has been kept.
@@ -25,6 +37,10 @@ public struct RepairReport: Sendable {
     public internal(set) var damages: [String] = []
     /// Rows that could not be saved.
     public internal(set) var lostRows: [LostRows] = []
+    /// Metadata that could not be saved, of rows that could.
+    public internal(set) var lostFields: [LostField] = []
+    /// Files of an interrupted command that nothing names, removed.
+    public internal(set) var removedPaths: [String] = []
     /// Where damaged originals are now.
     public internal(set) var quarantinedPaths: [String] = []
     /// Segment files written anew from what was whole in a damaged one.
@@ -44,8 +60,8 @@ public struct RepairReport: Sendable {
 
 /// Makes a damaged store whole again, losing nothing that can be read and naming everything that cannot.
 ///
-/// Every byte is verified. A damaged segment is written anew from its undamaged blocks under the same number; its original, and
-/// whatever else is damaged, goes to `quarantine/`. A catalog that cannot be read is rebuilt from the footers of the files: which rows
+/// Every byte is verified. A damaged segment is written anew under the same number from the blocks whose factors and ids are whole (norms
+/// can be made anew, a metadata field done without); its original, and whatever else is damaged, goes to `quarantine/`. A catalog that cannot be read is rebuilt from the footers of the files: which rows
 /// were deleted, which batch files were taken in and the named snapshots are not in those, and are lost; of rows with equal ids
 /// the one in the last segment lives. The new catalog is built beside the old one and then renamed. Interrupted, it can be run again.
 public struct StoreRepair {
@@ -96,7 +112,10 @@ public struct StoreRepair {
         report.rowCount = contents.rowCount - contents.deletedCount
         report.generation = contents.state.generation
         if identity == nil { try writeIdentity(contents.state.storeIdentity) }
-        guard report.isChanged else { return }
+        guard report.isChanged else {
+            report.removedPaths = try Recovery.sweep(directory, contents: contents)
+            return
+        }
         if report.catalogDamage != nil || !report.damages.isEmpty {
             contents.state.generation += 1
             report.generation = contents.state.generation
@@ -210,7 +229,7 @@ public struct StoreRepair {
             let path = directory.curvaturePath(record.digest)
             do throws(StoreError) {
                 let file = try CurvatureFile(path: path, record: record, schema: contents.schema)
-                if let damage = file.damages(progress: { _ in }).first { throw damage }
+                if let damage = file.damages().first { throw damage }
                 sound.append(record)
             } catch {
                 try refuseEnvironment([error])
@@ -252,12 +271,18 @@ public struct StoreRepair {
         for block in 0..<reader.blockCount {
             let range = reader.rows(ofBlock: block)
             let live = range.filter { deleted?.isDeleted($0) != true }.map { $0 - range.lowerBound }
-            if let damage = reader.firstDamage(inBlock: block) {
+            switch reader.condition(ofBlock: block) {
+            case .lost(let damage):
                 let identifiers = (try? reader.readIdentifiers(block: block)).map { all in live.map { all[$0] } }
                 report.lostRows.append(
                     LostRows(file: name, rows: range, identifiers: identifiers, reason: damage.description))
-            } else {
-                rows.append(BlockPart(reader: reader, block: block, rows: live))
+            case .saved(let substitutes):
+                rows.append(BlockPart(reader: reader, block: block, rows: live, substitutes: substitutes))
+                let identifiers = try reader.readIdentifiers(block: block)
+                for field in substitutes?.lostFields.sorted() ?? [] {
+                    report.lostFields.append(
+                        LostField(file: name, field: field, rows: range, identifiers: live.map { identifiers[$0] }))
+                }
             }
         }
         guard rows.rowCount > 0 else {
@@ -283,30 +308,6 @@ func refuseEnvironment(_ errors: [StoreError]) throws(StoreError) {
         case .file(.missing): continue
         case .file(.failed(_, _, let code)) where code == .ioError: continue
         default: throw error
-        }
-    }
-}
-
-extension SegmentReader {
-    /// The first page of a block that is not whole; the index, which can be made anew, does not count.
-    func firstDamage(inBlock block: Int) -> StoreError? {
-        for (number, entry) in file.footer.pages.enumerated() where Int(entry.block) == block {
-            let kind = SegmentColumnKind(rawValue: file.footer.columns[Int(entry.column)].kind)
-            guard kind != .identifierIndex else { continue }
-            do throws(StoreError) {
-                _ = try file.readPage(number)
-            } catch {
-                return error
-            }
-        }
-        do throws(StoreError) {
-            _ = try readIdentifiers(block: block)
-            _ = try readNorms(block: block)
-            _ = try readResidualNorms(block: block)
-            _ = try readMetadata(block: block)
-            return nil
-        } catch {
-            return error
         }
     }
 }

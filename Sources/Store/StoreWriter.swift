@@ -65,11 +65,13 @@ public final class StoreWriter {
             throw .pathTaken(path: path)
         }
         let identity = StoreIdentity.random()
-        let unfinished = StoreDirectory(path: path + ".creating-" + hexadecimal(identity.high))
+        StoreDirectory.sweepUnfinished(beside: path)
+        let unfinished = StoreDirectory.unfinished(.creating, of: path, identity: identity)
         do throws(StoreError) {
-            _ = try wrapping { () throws(FileError) in
+            let lock = try wrapping { () throws(FileError) in
                 try StoreDirectory.build(at: unfinished.path, identity: identity)
             }
+            defer { withExtendedLifetime(lock) {} }
             _ = try Catalog.create(at: unfinished.catalogPath, identity: identity, schema: schema)
             try wrapping { () throws(FileError) in
                 try synchronizeDirectory(unfinished.catalogPath)

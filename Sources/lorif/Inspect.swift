@@ -281,7 +281,7 @@ struct Inspect: ParsableCommand {
         guard let location = try snapshot.locate(identifier: identifier) else {
             throw EngineError.exampleUnknown(id: identifier)
         }
-        let found = try snapshot.segmentReader(location.segment).readRow(location.row)
+        let found = try snapshot.segmentReader(location.segment).readRow(location.row, withTiles: false)
         let report = ExampleReport(
             id: identifier, segment: snapshot.segments[location.segment].fileName, row: location.row,
             metadata: found.metadata.map { record in

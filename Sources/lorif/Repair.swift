@@ -23,7 +23,9 @@ struct Repair: ParsableCommand {
 
     func run() throws {
         let report = try withProgress { try repairStore(at: store, control: $0) }
-        let isComplete = report.lostRows.isEmpty && report.catalogDamage == nil && report.droppedSnapshots.isEmpty
+        let isComplete =
+            report.lostRows.isEmpty && report.lostFields.isEmpty && report.catalogDamage == nil
+            && report.droppedSnapshots.isEmpty
         if json {
             try printJSON(
                 Report(
@@ -33,7 +35,13 @@ struct Repair: ParsableCommand {
                         .init(
                             file: $0.file, firstRow: $0.rows?.lowerBound, rows: $0.rows?.count, ids: $0.identifiers,
                             reason: $0.reason)
-                    }, quarantined: report.quarantinedPaths, salvaged: report.salvagedFiles,
+                    },
+                    lostFields: report.lostFields.map {
+                        .init(
+                            file: $0.file, field: $0.field, firstRow: $0.rows.lowerBound, rows: $0.rows.count,
+                            ids: $0.identifiers)
+                    }, removed: report.removedPaths, quarantined: report.quarantinedPaths,
+                    salvaged: report.salvagedFiles,
                     supersededRows: report.supersededRowCount, droppedSnapshots: report.droppedSnapshots,
                     rows: report.rowCount, generation: report.generation))
         } else {
@@ -43,6 +51,7 @@ struct Repair: ParsableCommand {
     }
 
     private func show(_ report: RepairReport) {
+        for path in report.removedPaths { standardOutput("removed: \(path), left by an interrupted command\n") }
         guard report.isChanged else { return standardOutput("sound: nothing to repair\n") }
         for damage in report.damages { standardOutput("damaged: \(damage)\n") }
         if let damage = report.catalogDamage {
@@ -64,6 +73,11 @@ struct Repair: ParsableCommand {
             standardOutput("LOST: \(rows) of \(lost.file): \(lost.reason)\n")
             for identifier in lost.identifiers ?? [] { standardOutput("LOST: example '\(identifier)'\n") }
         }
+        for lost in report.lostFields {
+            standardOutput(
+                "LOST: metadata field '\(lost.field)' of rows \(lost.rows.lowerBound) to \(lost.rows.upperBound - 1) of "
+                    + "\(lost.file)\n")
+        }
         for name in report.droppedSnapshots { standardOutput("LOST: snapshot \(name)\n") }
         for path in report.quarantinedPaths { standardOutput("moved: \(path)\n") }
         standardOutput("\(grouped(report.rowCount)) rows, generation \(report.generation)\n")
@@ -76,11 +90,18 @@ struct Repair: ParsableCommand {
             let ids: [String]?
             let reason: String
         }
+        struct LostValues: Encodable {
+            let file, field: String
+            let firstRow, rows: Int
+            let ids: [String]
+        }
         let store: String
         let changed: Bool
         let catalogDamage: String?
         let damages: [String]
         let lost: [Lost]
+        let lostFields: [LostValues]
+        let removed: [String]
         let quarantined, salvaged: [String]
         let supersededRows: Int
         let droppedSnapshots: [String]

@@ -31,14 +31,7 @@ import Testing
                 fittedRowCount: 119, fittedRowDigest: writer.snapshot().rowDigest))
     }
 
-    private func damage(_ file: String, at offset: Int) {
-        let descriptor = open(path + "/" + file, O_RDWR)
-        defer { close(descriptor) }
-        var byte: UInt8 = 0
-        precondition(pread(descriptor, &byte, 1, off_t(offset)) == 1)
-        byte ^= 0x10
-        precondition(pwrite(descriptor, &byte, 1, off_t(offset)) == 1)
-    }
+    private func damage(_ file: String, at offset: Int) { flipBit(ofFile: path + "/" + file, at: offset) }
 
     private func identifiers(_ path: String) throws -> [String] {
         let found = try fixtureRows(in: Snapshot.open(at: path))

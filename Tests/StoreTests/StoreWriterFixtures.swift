@@ -1,5 +1,16 @@
+import Glibc
 import Schema
 import Store
+
+/// Flips a bit of a byte of a file.
+func flipBit(ofFile path: String, at offset: Int) {
+    let descriptor = open(path, O_RDWR)
+    defer { close(descriptor) }
+    var byte: UInt8 = 0
+    precondition(pread(descriptor, &byte, 1, off_t(offset)) == 1)
+    byte ^= 0x10
+    precondition(pwrite(descriptor, &byte, 1, off_t(offset)) == 1)
+}
 
 /// A small schema with both forms of layers.
 let fixtureSchema = StoreSchema(

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from safetensors import safe_open
 
 from kill_harness.batches import Schema, row_fingerprint
@@ -29,6 +30,7 @@ class Observer:
     folder: Path
     schema: Schema
     probes: Path
+    query_count: int
 
     def observe(self, store: Path, snapshot_names: set[str]) -> Observation:
         """Everything that can be asked about the store."""
@@ -43,10 +45,22 @@ class Observer:
             damping = ("--relative-damping", RELATIVE_DAMPING)
             seen.influence = self._scores(store, "--method", "influence", *damping)
         if self.program.has_option("query", "--snapshot"):
-            seen.snapshots = {
-                name: self._scores(store, "--method", "dot", "--snapshot", name) for name in sorted(snapshot_names)
-            }
+            seen.snapshots = self._snapshots(store, snapshot_names)
         return seen
+
+    def _snapshots(self, store: Path, names: set[str]) -> dict[str, ScoreTable | None]:
+        """The content of those snapshots that the program lists; a query of one without rows is refused."""
+        listed = {}
+        if self.program.has_option("snapshot", "--list"):
+            run = self._read("snapshot", store, "--list", "--json")
+            listed = {record["snapshot"]: record["rows"] for record in json.loads(run.stdout)}
+        tables: dict[str, ScoreTable | None] = {}
+        for name in sorted(names):
+            table = self._scores(store, "--method", "dot", "--snapshot", name)
+            if table is None and listed.get(name) == 0:
+                table = ScoreTable([], np.zeros((self.query_count, 0), np.float32))
+            tables[name] = table
+        return tables
 
     def exported_rows(self, store: Path) -> list[ObservedRow]:
         """The rows alone."""

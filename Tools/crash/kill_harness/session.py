@@ -105,7 +105,7 @@ class Session:
         maker = BatchMaker(folder, schema, self.random)
         probes, queries = maker.make_probes()
         self.bench = Workbench(self.settings.program, folder / "s.lorif", folder, maker, self.random)
-        self.observer = Observer(self.settings.program, folder, schema, probes)
+        self.observer = Observer(self.settings.program, folder, schema, probes, len(queries))
         self.comparison = Comparison(schema, maker.rows, queries)
         self.state = State()
         self.unfinished = None
@@ -159,7 +159,7 @@ class Session:
         self.state = self._settle(possible)
         self._count_outcome(counts, operation, before)
         self._check_product(operation, run)
-        acknowledged_writer = run.code == 0 and not operation.reads_only and operation.kind != "pack"
+        acknowledged_writer = run.code == 0 and not operation.reads_only and operation.kind not in ("pack", "copy")
         if self.state.exists and (self._sweep() if run.killed else acknowledged_writer):
             self._check_files()
 

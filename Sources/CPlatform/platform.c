@@ -1,0 +1,26 @@
+#define _GNU_SOURCE
+#include "lorif_platform.h"
+
+#ifdef __linux__
+#include <fcntl.h>
+#endif
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
+void lorif_begin_writeback(int descriptor, int64_t offset, int64_t byte_count) {
+#ifdef __linux__
+    (void)sync_file_range(descriptor, offset, byte_count, SYNC_FILE_RANGE_WRITE);
+#else
+    (void)descriptor;
+    (void)offset;
+    (void)byte_count;
+#endif
+}
+
+void lorif_keep_freed_buffers(void) {
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 256 << 20);
+    mallopt(M_TRIM_THRESHOLD, 512 << 20);
+#endif
+}
