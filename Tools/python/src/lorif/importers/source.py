@@ -111,9 +111,10 @@ class Source(ABC):
             seen.add(layer.name)
             larger = max(layer.input_dimension, layer.output_dimension)
             if larger > DIMENSION_LIMIT or layer.length > GRADIENT_LENGTH_LIMIT:
+                found = f"{layer.input_dimension} · {layer.output_dimension}"
                 raise ImporterError(
                     f"{self.path}, layer {layer.name!r}: expected dimensions up to {DIMENSION_LIMIT} "
-                    f"and a product of at most {GRADIENT_LENGTH_LIMIT}, found {layer.input_dimension} · {layer.output_dimension}"
+                    f"and a product of at most {GRADIENT_LENGTH_LIMIT}, found {found}"
                 )
 
 
