@@ -84,9 +84,10 @@ def write_batch(
 ) -> None:
     """Writes a batch, whole or not at all; when this returns, the disk has it.
 
-    `layers` maps a name to `Factors` or to full matrices [n, d1, d2]; its order is that of the global vectorisation. `ids` are one distinct string per row; without
-    them the store counts rows. `records` are the examples' metadata, one JSON object per row, written to X.jsonl
-    beside X.safetensors with their `id`. `dtype` is f32, f16 or bf16; a value that overflows it is refused.
+    `layers` maps a name to `Factors` or to full matrices [n, d1, d2]; its order is that of the global vectorisation.
+    `ids` are one distinct string per row; without them the store counts rows. `records` are the examples' metadata, one
+    JSON object per row, written to X.jsonl beside X.safetensors with their `id`. `dtype` is f32, f16 or bf16; a value
+    that overflows it is refused.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
