@@ -23,7 +23,8 @@ struct Import: ParsableCommand {
 
     /// Becomes the interpreter: exit codes and signals are then its own.
     func run() throws {
-        let interpreter = ProcessInfo.processInfo.environment["LORIF_PYTHON"].flatMap { $0.isEmpty ? nil : $0 } ?? "python3"
+        let named = ProcessInfo.processInfo.environment["LORIF_PYTHON"] ?? ""
+        let interpreter = named.isEmpty ? "python3" : named
         if let path = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") {
             setenv("LORIF_BIN", path, 1)
         }
@@ -37,8 +38,8 @@ struct Import: ParsableCommand {
         let reason = String(cString: strerror(errno))
         throw CommandFailure(
             code: .environment,
-            message: "the Python interpreter '\(interpreter)' cannot be started: \(reason); set LORIF_PYTHON to one of at least 3.11 "
-                + "that has the package: pip install ./Tools/python")
+            message: "the Python interpreter '\(interpreter)' cannot be started: \(reason); set LORIF_PYTHON to one of at "
+                + "least 3.11 that has the package: pip install ./Tools/python")
     }
 
     /// Starts the module, or says how to get it. The working directory is not searched: it may hold a folder named lorif.

@@ -87,12 +87,13 @@ def _run(chosen: argparse.Namespace) -> None:
     )  # fmt: skip
     source = open_source(chosen.format, chosen.source, options)
     queries = _open_queries(chosen, options, source) if chosen.queries else None
+    query_path = Path(chosen.queries_to or f"{chosen.store.rstrip('/')}.queries.safetensors")
+    if queries is not None:
+        # Before the rows, so that what is wrong with the queries is known before anything is added.
+        batch_of_queries(queries, query_path, replace(settings, ids=None, id_prefix="", zero_rows="keep"))
     outcome = None
     if not chosen.only_queries:
         outcome = transfer(source, chosen.store, settings, tool=tool, progress=_progress())
-    query_path = Path(chosen.queries_to or f"{chosen.store.rstrip('/')}.queries.safetensors")
-    if queries is not None:
-        batch_of_queries(queries, query_path, replace(settings, ids=None, id_prefix="", zero_rows="keep"))
     _report(chosen, source, outcome, queries.row_count if queries else None, query_path)
 
 
