@@ -38,8 +38,8 @@ struct Import: ParsableCommand {
         let reason = String(cString: strerror(errno))
         throw CommandFailure(
             code: .environment,
-            message: "the Python interpreter '\(interpreter)' cannot be started: \(reason); set LORIF_PYTHON to one of at "
-                + "least 3.11 that has the package: pip install ./Tools/python")
+            message: "the Python interpreter '\(interpreter)' cannot be started: \(reason); set LORIF_PYTHON to one "
+                + "of at least 3.11 that has the package: pip install ./Tools/python")
     }
 
     /// Starts the module, or says how to get it. The working directory is not searched: it may hold a folder named lorif.

@@ -24,11 +24,12 @@ def interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def matrices(random: np.random.Generator, tmp_path: Path) -> Path:
-    """A folder of NumPy files, two layers."""
+    """A folder of NumPy files, two layers; singular values fall, so that the best factors are clearly the best."""
     folder = tmp_path / "matrices"
     folder.mkdir()
     for name in ("a", "b"):
-        np.save(folder / f"{name}.npy", random.standard_normal((ROWS, D1, D2)).astype(np.float32))
+        values = random.standard_normal((ROWS, D1, D2)) * 0.5 ** np.arange(D2)
+        np.save(folder / f"{name}.npy", values.astype(np.float32))
     return folder
 
 
