@@ -108,7 +108,7 @@ def test_an_import_that_is_repeated_adds_nothing(tmp_path: Path) -> None:
 def test_several_sources_in_one_store(tmp_path: Path) -> None:
     store = tmp_path / "s.lorif"
     run("import", "bergson", PEERS / "bergson", store, "--rank", 2, "--encoding", "f16")
-    refused("import", "bergson", PEERS / "bergson-queries", store, says=("0",))
+    refused("import", "bergson", PEERS / "bergson-queries", store, says=('"0"', "--id-prefix", "kept in"))
     report = run("import", "bergson", PEERS / "bergson-queries", store, "--id-prefix", "ask-", "--json").json()
     assert (report["rows"], report["totalRows"]) == (3, 26)
     run("inspect", store, "--example", "ask-2")
@@ -151,6 +151,7 @@ def test_nothing_is_added_of_a_source_that_is_bad_at_its_end(damage: object, mat
     command = ("import", "npy", matrices, tmp_path / "s.lorif", "--memory", "1MiB")
     refused(*command, says=(matrices,))
     assert not (tmp_path / "s.lorif").exists()
+    assert leftovers(tmp_path) == []
     run("import", "npy", good, tmp_path / "s.lorif")
     before = contents(tmp_path / "s.lorif")
     refused(*command, "--id-prefix", "x", says=(matrices,))
@@ -246,6 +247,8 @@ def test_usage(tmp_path: Path) -> None:
     assert "exit codes" in run("import", "--help").stdout
     assert "LORIF_PYTHON" in run("help", "import").stdout
     refused("import", "npy", tmp_path / "missing", tmp_path / "s", code=REFUSED, says=("missing",))
+    refused("import", "logix", PEERS / "logix", tmp_path / "s", "--encoding", "f8", code=USAGE, says=("f8",))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_without_the_package_it_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

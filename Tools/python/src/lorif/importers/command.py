@@ -247,7 +247,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_bytes,
         default=1 << 30,
         metavar="SIZE",
-        help="memory for rows (1GiB); packing takes as much again",
+        help="memory for rows (1GiB); packing takes up to 1 GiB of its own",
     )
     add("--restart", action="store_true", help="drop the parts of an interrupted import")
     add("--json", action="store_true", help="print JSON")

@@ -95,9 +95,9 @@ class Parts:
             same = json.loads(described.read_text(encoding="utf-8")).get("identity") == identity
         except (FileNotFoundError, ValueError, AttributeError):
             same = False
-        finished = (
-            {path.stem for path in self._work.glob("part-*.json")} if same and not self._settings.restart else set()
-        )
+        finished = set()
+        if same and not self._settings.restart:
+            finished = {path.stem for path in self._work.glob("part-*.json") if _is_finished(path)}
         for path in self._work.iterdir():
             if path.name not in ("lock", "import.json") and not (
                 path.suffix in (".segment", ".json") and path.stem in finished
@@ -106,7 +106,8 @@ class Parts:
         _write_json(described, {"identity": identity, "source": str(self._source.path)})
 
     def _identity(self) -> str:
-        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in self._source.files]
+        paths = [*self._source.files, *([Path(self._settings.metadata)] if self._settings.metadata else [])]
+        files = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         layers = [(layer.name, layer.input_dimension, layer.output_dimension) for layer in self._source.layers]
         chosen = self._settings
         ids = None if chosen.ids is None else hashlib.sha256("\n".join(chosen.ids).encode()).hexdigest()
@@ -116,6 +117,12 @@ class Parts:
             [chosen.rank, chosen.encoding, ids, chosen.id_prefix, chosen.scale, chosen.zero_rows],
         ]  # fmt: skip
         return hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
+
+
+def _is_finished(description: Path) -> bool:
+    """Whether a part is whole; after a loss of power its description can be there without its segment."""
+    rows = json.loads(description.read_text(encoding="utf-8"))["rows"]
+    return rows == 0 or description.with_suffix(".segment").exists()
 
 
 @contextmanager
@@ -132,6 +139,8 @@ def locked(work: Path) -> Iterator[int]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ToolError(f"{work}: another import into this store is at work", 5) from None
+        if not (work / "lock").exists() or (work / "lock").stat().st_ino != os.fstat(descriptor).st_ino:
+            raise ToolError(f"{work}: another import into this store was at work; repeat the command", 5)
         yield descriptor
     finally:
         os.close(descriptor)

@@ -9,14 +9,17 @@ and times) and the settings, and goes on after the last one; a segment that the 
 import shutil
 from pathlib import Path
 
-from lorif.batch import RANK_LIMIT
+from lorif.batch import RANK_LIMIT, BatchError
 from lorif.importers.outcome import Outcome
 from lorif.importers.parts import Parts, Progress, locked
 from lorif.importers.rows import Settings, check_given_ids
 from lorif.importers.source import ImporterError, Source
-from lorif.importers.tool import Tool
+from lorif.importers.tool import Tool, ToolError
 
 __all__ = ["transfer"]
+
+#: The exit codes for wrong usage, and for input that is refused.
+_USAGE, _REFUSED = 2, 3
 
 
 def transfer(
@@ -35,12 +38,14 @@ def transfer(
     work = target.with_name(target.name + ".import")
     with locked(work) as lock:
         parts = Parts(work, lock, tool=tool, source=source, settings=settings, arguments=arguments)
-        outcome = parts.make(progress)
+        outcome = _made(parts, source, work, progress)
         names = [part.name for part in parts.segments()]
-        if not names:
-            raise ImporterError(f"{source.path}: every row is zero, so that nothing is left to import")
         outcome.store_bytes = sum(part.stat().st_size for part in parts.segments())
-        report = tool.run("attach", str(target), *names, folder=work, held=(lock,))
+        try:
+            report = tool.run("attach", str(target), *names, folder=work, held=(lock,))
+        except ToolError as error:
+            hint = " (--id-prefix keeps the ids of several sources apart)" if error.code == _REFUSED else ""
+            raise ToolError(f"{error}{hint}; the packed rows are kept in {work}", error.code) from None
         shutil.rmtree(work)
     outcome.segments, outcome.layers = len(names), len(source.layers)
     outcome.total_rows = report["totalRows"]
@@ -48,6 +53,22 @@ def transfer(
     outcome.rows = report["rows"]
     outcome.source_bytes = sum(path.stat().st_size for path in source.files)
     outcome.notes = [*source.notes, *_remarks(source, settings, outcome)]
+    return outcome
+
+
+def _made(parts: Parts, source: Source, work: Path, progress: Progress | None) -> Outcome:
+    """Makes the parts; what is refused will be refused again, so that nothing of it is kept."""
+    try:
+        outcome = parts.make(progress)
+        if not parts.segments():
+            raise ImporterError(f"{source.path}: every row is zero, so that nothing is left to import")
+    except (ImporterError, BatchError):
+        shutil.rmtree(work)
+        raise
+    except ToolError as error:
+        if error.code in (_USAGE, _REFUSED):
+            shutil.rmtree(work)
+        raise
     return outcome
 
 
