@@ -109,6 +109,18 @@ def test_bfloat16_is_close_to_single() -> None:
         assert not (values.view(np.uint32) & 0xFFFF).any()
 
 
+def test_what_bergson_did_to_its_rows_is_told(copied: Callable[[str], Path]) -> None:
+    unit, plain = opened("bergson-unit"), opened("bergson")
+    squares = sum((values.astype(float) ** 2).sum((1, 2)) for values in everything(unit).values())
+    assert np.allclose(squares, 1, atol=1e-5)
+    assert plain.notes == []
+    assert [note for note in unit.notes if "unit norm" in note] == unit.notes != []
+    assert unit.provenance["bergson.loss_reduction"] == "sum"
+    index = copied("bergson-unit")
+    text("config.yaml", (index / "config.yaml").read_text().replace("hessian_path: null", "hessian_path: h"))(index)
+    assert any("preconditioned already" in note for note in open_source("bergson", str(index), MATRIX).notes)
+
+
 @pytest.mark.parametrize("name", ["bergson-legacy", "bergson-legacy-tokens"])
 def test_the_layout_before_version_0_11(name: str) -> None:
     source = opened(name)
