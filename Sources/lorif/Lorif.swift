@@ -19,7 +19,8 @@ struct Lorif: ParsableCommand {
         version: "0.1.0",
         subcommands: [
             Create.self, Ingest.self, Fit.self, Query.self, Inspect.self, Verify.self, Delete.self, Export.self,
-            Pack.self, Attach.self, Compact.self, SnapshotCommand.self, Copy.self, Repair.self, Estimate.self,
+            Pack.self, Attach.self, Import.self, Compact.self, SnapshotCommand.self, Copy.self, Repair.self,
+            Estimate.self,
         ])
 }
 

@@ -1,6 +1,7 @@
 """Factor batches against the safetensors library, and against every rule of the format."""
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -93,7 +94,9 @@ def test_records_ride_beside_the_batch(layers: dict, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "ids", [["a", "b"], ["a", "b", "a"], ["a", "", "c"], ["a", "b", "x" * 4097]], ids=["few", "twice", "empty", "long"]
+    "ids",
+    [["a", "b"], ["a", "b", "a"], ["a", "", "c"], ["a", "b", "x" * 4097], ["a", "b", "\ud800"]],
+    ids=["few", "twice", "empty", "long", "surrogate"],
 )
 def test_bad_ids(ids: list[str], layers: dict, tmp_path: Path) -> None:
     with pytest.raises(BatchError, match="ids"):
@@ -110,6 +113,7 @@ BAD_LAYERS: dict[str, dict] = {
     "rows differ between layers": {"a": np.zeros((2, 1, 1)), "b": np.zeros((3, 1, 1))},
     "a name too long": {"a" * 1025: np.zeros((1, 1, 1))},
     "a name of nothing": {"": np.zeros((1, 1, 1))},
+    "a name with half a pair": {"\ud800": np.zeros((1, 1, 1))},
 }
 
 
@@ -146,7 +150,7 @@ CHANGES: dict[str, Callable[[dict], object]] = {
     "shape": lambda h: h["a/full"].update(shape=[3, 2, 4]),
     "negative": lambda h: h["a/full"].update(shape=[3, -2, -3]),
     "dtype": lambda h: h["a/full"].update(dtype="I32"),
-    "extra key": lambda h: h["a/full"].update(more=1),
+    "unknown type": lambda h: h["a/full"].update(dtype=["F32"]),
     "entry": lambda h: h.update({"a/full": 3}),
     "version": lambda h: h["__metadata__"].update({"lorif.batch": "2"}),
     "metadata": lambda h: h["__metadata__"].update({"k": 1}),
@@ -217,3 +221,24 @@ def test_the_shipped_batches_are_read() -> None:
         assert batch.ids is not None
         for layer in batch.layers:
             assert batch.gradients(layer.name, slice(0, 3)).shape == (3, layer.input_dimension, layer.output_dimension)
+
+
+def test_a_batch_is_on_the_disk_before_it_has_its_name(
+    layers: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    sync, rename = os.fsync, Path.replace
+
+    def synced(descriptor: int) -> None:
+        target = Path(f"/proc/self/fd/{descriptor}").readlink()
+        events.append(f"sync {'folder' if target.is_dir() else target.name.split('.')[2]}")
+        sync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        events.append(f"rename {target.suffix[1:]}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    write_batch(tmp_path / "b.safetensors", layers, records=[{}, {}, {}])
+    assert events == ["sync safetensors", "sync jsonl", "rename jsonl", "rename safetensors", "sync folder"]

@@ -15,12 +15,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lorif.safetensors_header import BatchError, Tensor, header_bytes, read_header
+from lorif.safetensors_header import BatchError, Tensor, decoded, header_bytes, read_header
 
 __all__ = ["BatchError", "FactorBatch", "Factors", "Layer", "natural_key", "write_batch"]
 
@@ -36,6 +36,8 @@ RECORD_LIMIT = 1 << 20
 
 _NUMPY_TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2")}
 _DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 Array = NDArray[Any]
 
@@ -80,11 +82,12 @@ def write_batch(
     provenance: Mapping[str, str] | None = None,
     dtype: str = "f32",
 ) -> None:
-    """Writes a batch, whole or not at all; the order of `layers` is the order of the global vectorisation.
+    """Writes a batch, whole or not at all; when this returns, the disk has it.
 
-    `layers` maps a name to `Factors` or to full matrices [n, d1, d2]. `ids` are one distinct string per row; without
-    them the store counts rows. `records` are the examples' metadata, one JSON object per row, written to X.jsonl
-    beside X.safetensors with their `id`. `dtype` is f32, f16 or bf16; a value that overflows it is refused.
+    `layers` maps a name to `Factors` or to full matrices [n, d1, d2]; its order is that of the global vectorisation.
+    `ids` are one distinct string per row; without them the store counts rows. `records` are the examples' metadata, one
+    JSON object per row, written to X.jsonl beside X.safetensors with their `id`. `dtype` is f32, f16 or bf16; a value
+    that overflows it is refused.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -118,9 +121,11 @@ def write_batch(
             file.write(head)
             for name, array in tensors:
                 file.write(_narrowed(array, _DTYPES[dtype], f"{path}, tensor {name!r}", ids).tobytes())
+            _sync(file)
         if records is not None:
             _write_records(path.with_suffix(".jsonl"), ids, records)
         temporary.replace(path)
+        _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -204,7 +209,7 @@ def _check_shape(path: Path, tensor: Tensor) -> None:
 
 def _layer(path: Path, name: str, parts: dict[str, Tensor]) -> Layer:
     where = f"{path}, layer {name!r}"
-    if len(name.encode("utf-8")) > LAYER_NAME_LIMIT:
+    if len(name.encode("utf-8", "surrogatepass")) > LAYER_NAME_LIMIT:
         raise BatchError(f"{where}: expected a name of at most {LAYER_NAME_LIMIT} bytes")
     rank: int | None = None
     if set(parts) == {"full"}:
@@ -229,7 +234,7 @@ def _strings(path: Path, key: str, metadata: Mapping[str, str]) -> list[str] | N
     if key not in metadata:
         return None
     try:
-        value = json.loads(metadata[key])
+        value = decoded(metadata[key])
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
@@ -243,13 +248,18 @@ def _check_ids(path: Path, ids: Sequence[str], count: int) -> None:
         raise BatchError(f"{where}: expected {count} ids, one per row, found {len(ids)}")
     rows: dict[str, int] = {}
     for row, identifier in enumerate(ids):
-        if not isinstance(identifier, str) or not 0 < len(identifier.encode("utf-8")) <= IDENTIFIER_LIMIT:
+        if not isinstance(identifier, str) or not 0 < len(_utf8(identifier)) <= IDENTIFIER_LIMIT:
             raise BatchError(f"{where}, row {row}: expected a string of 1 to {IDENTIFIER_LIMIT} bytes")
         if identifier in rows:
             raise BatchError(
                 f"{where}: expected distinct ids, found {identifier!r} in rows {rows[identifier]} and {row}"
             )
         rows[identifier] = row
+
+
+def _utf8(text: str) -> bytes:
+    """The text's bytes; none for half of a surrogate pair, which has none."""
+    return b"" if _SURROGATE.search(text) else text.encode("utf-8")
 
 
 def _check_finite(values: Array, where: str, ids: Sequence[str] | None, first_row: int = 0) -> None:
@@ -294,5 +304,25 @@ def _write_records(path: Path, ids: Sequence[str] | None, records: Sequence[Mapp
             raise BatchError(f"{path}, row {row}: expected an object of at most {RECORD_LIMIT} bytes")
         lines.append(line + "\n")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text("".join(lines), encoding="utf-8", newline="\n")
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.writelines(lines)
+            _sync(file)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _sync(file: IO[Any]) -> None:
+    """Waits until the disk has the file's content: a name must not outlive a crash that its bytes do not."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Waits until the disk has the names in a folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,6 +1,7 @@
 """The header of a safetensors file: read with every check, written with every tensor in the given order."""
 
 import json
+import re
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from typing import Any
 
 #: Longest header, in bytes; the limit of the safetensors format itself.
 HEADER_LIMIT = 100_000_000
+#: How deep arrays and objects of the header may nest.
+DEPTH_LIMIT = 128
 #: Bytes of one number of each type that may hold gradients.
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
 
@@ -39,16 +42,38 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
+def _refuse_constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def decoded(text: str) -> Any:
+    """A JSON value by the rules of the format: no NaN, no name twice, no half of a surrogate pair, not too deep."""
+    depth = deepest = 0
+    for token in re.finditer(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text, re.DOTALL):
+        if token[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token[0] in "]}":
+            depth -= 1
+    if deepest > DEPTH_LIMIT:
+        raise ValueError(f"expected at most {DEPTH_LIMIT} nested arrays and objects, found {deepest}")
+    value = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse_constant)
+    if "\\u" in text:
+        # Only an escape can bring one in; the text itself was UTF-8.
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+
+
 def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
 
 
 def _tensor(path: Path, name: str, entry: object, data_start: int, size: int) -> Tensor:
     where = f"{path}, tensor {name!r}"
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+    if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= set(entry):
         raise BatchError(f"{where}: expected an object with dtype, shape and data_offsets, found {entry!r}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if dtype not in ITEM_BYTES:
+    if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise BatchError(f"{where}: expected dtype F32, F16 or BF16, found {dtype!r}")
     if not isinstance(shape, list) or not all(map(_is_count, shape)):
         raise BatchError(f"{where}: expected a shape of counts, found {shape!r}")
@@ -77,7 +102,7 @@ def read_header(path: Path) -> tuple[list[Tensor], dict[str, str]]:
             )
         text = file.read(length)
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_object)
+        header = decoded(text.decode("utf-8"))
     except BatchError as error:
         raise BatchError(f"{path}: {error}") from None
     except (ValueError, RecursionError) as error:
@@ -109,7 +134,10 @@ def header_bytes(tensors: Iterable[tuple[str, str, tuple[int, ...]]], metadata: 
         end = offset + prod(shape) * ITEM_BYTES[dtype]
         header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
-    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    try:
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise BatchError(f"expected names and metadata of Unicode text, found {error.object[error.start]!r}") from None
     text += b" " * (-len(text) % 8)
     if len(text) > HEADER_LIMIT:
         raise BatchError(
