@@ -42,10 +42,10 @@ public struct FitPlan: Hashable, Sendable {
     public let concurrentGroups: Int
     /// Workers inside each group.
     public let workersPerGroup: Int
-    /// Peak memory of the whole fit, results of all groups included.
+    /// Peak memory of the process, results of all groups and the program itself included.
     public var memoryBytes: Int {
         let working = groups.map(\.workingBytes).sorted(by: >).prefix(concurrentGroups).reduce(0, +)
-        return working + groups.map(\.resultBytes).reduce(0, +)
+        return working + groups.map(\.resultBytes).reduce(0, +) + FitGrain.processBytes
     }
     /// Floating-point operations of all groups.
     public var operationCount: Double { groups.map(\.operationCount).reduce(0, +) }
@@ -70,28 +70,28 @@ public func planFit(
     try check(options)
     guard !layers.isEmpty else { throw .invalidOptions(reason: "curvature needs at least one layer") }
     let groupLayers = options.scope == .perLayer ? layers.indices.map { [$0] } : [Array(layers.indices)]
-    let resultBudget = options.memoryBytes
+    let budget = max(0, options.memoryBytes - FitGrain.processBytes)
     var groups: [GroupPlan] = []
     var resultBytes = 0
     for members in groupLayers {
         let cost = GroupCost(layers: layers, members: members, tileRowCounts: tileRowCounts, options: options)
-        let group = try cost.cheapest(budget: resultBudget)
+        let group = try cost.cheapest(budget: budget)
         resultBytes += group.resultBytes
         groups.append(group)
     }
     // All results are held until the end, next to the working memory of the groups under way.
     let largestWorking = groups.map(\.workingBytes).max() ?? 0
-    if resultBytes > options.memoryBytes - largestWorking {
+    if resultBytes > budget - largestWorking {
         // A group's cheapest algorithm may be replaced by one that needs less, now that the results are known.
         groups = []
         for members in groupLayers {
             let cost = GroupCost(layers: layers, members: members, tileRowCounts: tileRowCounts, options: options)
             let own = cost.resultBytes
-            groups.append(try cost.cheapest(budget: options.memoryBytes - (resultBytes - own)))
+            groups.append(try cost.cheapest(budget: budget - (resultBytes - own)))
         }
     }
     let working = max(1, groups.map(\.workingBytes).max() ?? 1)
-    let affordable = max(1, (options.memoryBytes - resultBytes) / working)
+    let affordable = max(1, (budget - resultBytes) / working)
     let concurrent = groups.count >= options.workers ? min(options.workers, affordable) : 1
     return FitPlan(
         scope: options.scope, groups: groups, concurrentGroups: concurrent,
