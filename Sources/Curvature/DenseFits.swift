@@ -74,7 +74,7 @@ private func spans(_ kept: Int, plan: GroupPlan) -> Bool {
 
 /// The largest eigenpairs of a symmetric matrix by the planned solver.
 ///
-/// A matrix of f32 products carries their rounding, about 1e-7 of its norm, so its pairs are not iterated beyond 1e-8.
+/// A matrix of f32 products carries their rounding, about 1e-7 of its norm, so its pairs are not iterated beyond that.
 private func largestPairs(
     _ matrix: PanelMatrix, plan: GroupPlan, options: FitOptions, workers: Int, progress: FitProgress
 ) throws(CurvatureError) -> (values: [Double], vectors: [Double], solver: EigenSolver) {
@@ -85,7 +85,7 @@ private func largestPairs(
     if plan.solver == .krylov {
         let sizes = KrylovSizes.dense(order: order, rank: count)
         if let found = try denseKrylov(
-            matrix, count: count, sizes: sizes, tolerance: plan.arithmetic == .single ? 1e-8 : 1e-10,
+            matrix, count: count, sizes: sizes, tolerance: plan.arithmetic == .single ? 1e-7 : 1e-10,
             seed: options.seed, workers: workers, progress: progress)
         {
             return (found.values, found.vectors, .krylov)

@@ -70,25 +70,14 @@ public func planFit(
     try check(options)
     guard !layers.isEmpty else { throw .invalidOptions(reason: "curvature needs at least one layer") }
     let groupLayers = options.scope == .perLayer ? layers.indices.map { [$0] } : [Array(layers.indices)]
-    let budget = max(0, options.memoryBytes - FitGrain.processBytes)
-    var groups: [GroupPlan] = []
-    var resultBytes = 0
-    for members in groupLayers {
-        let cost = GroupCost(layers: layers, members: members, tileRowCounts: tileRowCounts, options: options)
-        let group = try cost.cheapest(budget: budget)
-        resultBytes += group.resultBytes
-        groups.append(group)
+    let budget = options.memoryBytes - FitGrain.processBytes
+    let costs = groupLayers.map { members in
+        GroupCost(layers: layers, members: members, tileRowCounts: tileRowCounts, options: options)
     }
     // All results are held until the end, next to the working memory of the groups under way.
-    let largestWorking = groups.map(\.workingBytes).max() ?? 0
-    if resultBytes > budget - largestWorking {
-        // A group's cheapest algorithm may be replaced by one that needs less, now that the results are known.
-        groups = []
-        for members in groupLayers {
-            let cost = GroupCost(layers: layers, members: members, tileRowCounts: tileRowCounts, options: options)
-            let own = cost.resultBytes
-            groups.append(try cost.cheapest(budget: budget - (resultBytes - own)))
-        }
+    let resultBytes = costs.reduce(0) { $0.addingCapped($1.resultBytes) }
+    let groups = try costs.map { cost throws(CurvatureError) in
+        try cost.cheapest(budget: budget - (resultBytes - cost.resultBytes))
     }
     let working = max(1, groups.map(\.workingBytes).max() ?? 1)
     let affordable = max(1, (budget - resultBytes) / working)

@@ -20,7 +20,7 @@ enum FitGrain {
     static let krylovOperations = 2e12
 
     /// Memory of the program itself, libraries and their buffers, beside the arrays that plans count.
-    static let processBytes = 64 << 20
+    static let processBytes = 96 << 20
 
     static func chunkRowCount(width: Int, bytesPerNumber: Int) -> Int {
         min(max(chunkBytes / max(1, width * bytesPerNumber), chunkRows.lowerBound), chunkRows.upperBound)
@@ -43,6 +43,7 @@ struct GroupCost {
     /// Operations per pair of rows of the kernel.
     let kernelOperations: Double
     let kernelLayerBytes: Int
+    let largestTile: Int
 
     init(layers: [LayerSchema], members: [Int], tileRowCounts: [Int], options: FitOptions) {
         self.members = members
@@ -52,10 +53,11 @@ struct GroupCost {
         gradientLength = lengths.reduce(0, +)
         rowCount = tileRowCounts.reduce(0, +)
         exact = options.exact
+        largestTile = tileRowCounts.max() ?? 0
         rank = min(options.rank ?? gradientLength, gradientLength, rowCount)
         numbersPerRow = members.map { layers[$0].storedNumberCount }.reduce(0, +)
         // Decoded, and the pages it came from.
-        tileBytes = Self.bytes(tileRowCounts.max() ?? 0, numbersPerRow, 8)
+        tileBytes = Self.bytes(largestTile, numbersPerRow, 8)
         kernelOperations = members.map { KernelMatrix.operationsPerPair(layers[$0]) }.reduce(0, +)
         let rows = tileRowCounts.reduce(0, +)
         kernelLayerBytes = members.map { KernelMatrix.workingBytes(layers[$0], rowCount: rows) }.max() ?? 0
@@ -83,7 +85,7 @@ struct GroupCost {
             }
             throw .insufficientMemory(
                 layers: names, gradientLength: gradientLength, rowCount: rowCount,
-                needed: (needed.min() ?? Int.max).addingCapped(max(0, options.memoryBytes - budget)),
+                needed: (needed.min() ?? Int.max).addingCapped(options.memoryBytes - budget),
                 budget: options.memoryBytes)
         }
         return best
@@ -138,14 +140,19 @@ struct GroupCost {
     }
 
     private func krylov(budget: Int) -> GroupPlan {
+        // Reconstructed rows of every worker, the coordinates of a tile, and what is projected from each of its chunks.
+        let count = rank.addingCapped(options.oversampling ?? max(16, rank / 8))
+        let width = StreamingOperator<Float>.blockWidth(length: gradientLength)
+        let chunkBytes = Self.bytes(options.workers, 8 * StreamingOperator<Float>.chunkRows, width)
+            .addingCapped(Self.bytes(largestTile, count, 8))
+            .addingCapped(Self.bytes(largestTile / StreamingOperator<Float>.chunkRows + 1, rank, rank, 8))
         let sizes = KrylovSizes.streaming(
             dimension: gradientLength, rank: rank, oversampling: options.oversampling, passes: options.passes,
-            budget: budget - resultBytes - tileBytes - 4 * FitGrain.chunkBytes)
+            budget: budget - resultBytes - tileBytes - chunkBytes)
         let n = Double(rowCount)
         let d = Double(gradientLength)
         let passes = Double(options.passes)
-        let working = sizes.bytes(dimension: gradientLength).addingCapped(tileBytes)
-            .addingCapped(4 * FitGrain.chunkBytes)
+        let working = sizes.bytes(dimension: gradientLength).addingCapped(tileBytes).addingCapped(chunkBytes)
         let block = Double(sizes.blockRows)
         let operations = passes * (4 * n * d * block + 12 * d * block * Double(sizes.basisRows))
         let double = operations < FitGrain.doubleOperations / 4

@@ -140,7 +140,7 @@ struct KrylovIteration {
             countOperations(
                 8 * Double(rows.rowCount) * Double(basis.length) * Double(basis.rowCount + 2 * rows.rowCount))
             // Orthonormal rows without a part inside the basis: no more to do.
-            if round > 0, !coefficients.contains(where: { abs($0) > 1e-13 }) { break }
+            if round > 0, !coefficients.contains(where: { abs($0) > 1e-10 }) { break }
             rows.subtract(basis, coefficients: coefficients, workers: workers)
             rows = try rows.orthonormalized(threshold: round == 0 ? scale * 1e-14 : 0.1, workers: workers)
         }

@@ -67,13 +67,15 @@ struct PanelMatrix: Sendable {
                     // Columns `other` of panel `index`, transposed.
                     let offset = rows(other).lowerBound
                     multiply(
-                        block.span, panel.span.extracting(offset..<panel.count), strideB: columns.upperBound, transposeB: true, into: &target, m: count, n: widths[index],
+                        block.span, panel.span.extracting(offset..<panel.count), strideB: columns.upperBound,
+                        transposeB: true, into: &target, m: count, n: widths[index],
                         k: widths[other], beta: 1)
                 } else {
                     // Columns `index` of panel `other`.
                     let offset = columns.lowerBound
                     multiply(
-                        block.span, panel.span.extracting(offset..<panel.count), strideB: rows(other).upperBound, into: &target, m: count, n: widths[index], k: widths[other],
+                        block.span, panel.span.extracting(offset..<panel.count), strideB: rows(other).upperBound,
+                        into: &target, m: count, n: widths[index], k: widths[other],
                         beta: 1)
                 }
             }

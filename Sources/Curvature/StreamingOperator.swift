@@ -47,7 +47,8 @@ struct StreamingOperator<Scalar: BLASScalar> {
                 $0..<min($0 + Self.chunkRows, tile.rowCount)
             }
             let coordinates = parallelMap(count: chunks.count, workers: workers) { index in
-                self.coordinates(of: chunks[index], in: tile, directions: directions, count: count,
+                self.coordinates(
+                    of: chunks[index], in: tile, directions: directions, count: count,
                     projects: measures == .projection)
             }
             for part in coordinates {

@@ -22,8 +22,8 @@ public struct CurvatureCoverage: Sendable, Hashable {
     public var warning: String? {
         guard !isCurrent else { return nil }
         let percent = Int((100 * seenShare).rounded(.down))
-        return "the curvature was fitted on \(fittedRowCount) rows, the store has \(liveRowCount) now: it has seen \(percent) % "
-            + "of them, and \(deletedRowCount) of its rows are gone; 'lorif fit' brings it up to date"
+        return "the curvature was fitted on \(fittedRowCount) rows, the store has \(liveRowCount) now: it has seen "
+            + "\(percent) % of them, and \(deletedRowCount) of its rows are gone; 'lorif fit' brings it up to date"
     }
 }
 

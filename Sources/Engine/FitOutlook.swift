@@ -106,7 +106,8 @@ func fitWarnings(_ groups: [FittedGroup], rowCount: Int, exact: Bool, rank: Int?
     }
     if let rank, groups.contains(where: { $0.gradientLength > rowCount }), rowCount <= rank {
         warnings.append(
-            "\(rowCount) rows give at most \(rowCount) directions of curvature, \(rank) were asked for: too few data for this rank")
+            "\(rowCount) rows give at most \(rowCount) directions of curvature, \(rank) were asked for: too few data for this rank"
+        )
     }
     if exact, let longest = groups.map(\.gradientLength).max(), longest > rowCount {
         warnings.append(

@@ -85,7 +85,8 @@ enum Planner {
             }
         }
         return Plan(
-            form: form, layers: layers, queryCount: queryCount, dampingCount: dampingCount, rowCount: statistics.rowCount,
+            form: form, layers: layers, queryCount: queryCount, dampingCount: dampingCount,
+            rowCount: statistics.rowCount,
             queriesPerScan: queriesPerScan, scanCount: scanCount, workers: workers,
             byteCount: layers.reduce(0) { $0 + statistics.layerByteCounts[$1] } * scanCount,
             flopCount: flopsPerRow * statistics.rowCount,

@@ -55,7 +55,8 @@ public struct ScoreMatrixWriter: ~Copyable, Sendable {
     /// https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html: magic, version, length, a Python literal padded with
     /// spaces to a multiple of 64 and ended by a line feed.
     private static func numpyHeader(shape: [Int]) -> [UInt8] {
-        let literal = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(shape.map(String.init).joined(separator: ", "))), }"
+        let extents = shape.map(String.init).joined(separator: ", ")
+        let literal = "{'descr': '<f4', 'fortran_order': False, 'shape': (\(extents)), }"
         let unpadded = 10 + literal.utf8.count + 1
         let padding = (64 - unpadded % 64) % 64
         let length = literal.utf8.count + padding + 1

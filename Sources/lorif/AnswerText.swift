@@ -131,7 +131,8 @@ func answerCSV(_ result: QueryResult) -> String {
         }
     }
     var text =
-        ((dampingColumn(result).map { [$0] } ?? []) + ["query", "direction", "rank", "id", "score"] + fieldNames.map { "metadata.\($0)" })
+        ((dampingColumn(result).map { [$0] } ?? []) + ["query", "direction", "rank", "id", "score"]
+        + fieldNames.map { "metadata.\($0)" })
         .map(csvField).joined(separator: ",") + "\n"
     for (answer, direction, example) in results(result) {
         var cells = [

@@ -43,7 +43,7 @@ struct Fit: ParsableCommand {
     var dryRun = false
     @Flag(help: "List the fitted curvatures.")
     var list = false
-    @Option(help: ArgumentHelp("Make a fitted curvature the one that queries use; a prefix of its id will do.", valueName: "id"))
+    @Option(help: ArgumentHelp("Make a fitted curvature the one in use; a prefix of its id will do.", valueName: "id"))
     var use: String?
     @Option(help: ArgumentHelp("Remove a fitted curvature; a prefix of its id will do.", valueName: "id"))
     var drop: String?
@@ -88,7 +88,9 @@ struct Fit: ParsableCommand {
 
     private func fit() throws {
         let started = ContinuousClock.now
-        let report = try withProgress(leavesPromptly: true) { try fitCurvature(of: store, options: options, control: $0) }
+        let report = try withProgress(leavesPromptly: true) { control in
+            try fitCurvature(of: store, options: options, control: control)
+        }
         let elapsed = seconds(ContinuousClock.now - started)
         for warning in report.warnings { standardError("lorif: note: \(warning)\n") }
         try printFitReport(report, scope: scope.rawValue, exact: exact, elapsedSeconds: elapsed, json: json)

@@ -144,11 +144,13 @@ func printFitReport(_ report: FitReport, scope: String, exact: Bool, elapsedSeco
     var text = "\(name) fitted on \(grouped(report.rowCount)) rows in \(durationText(elapsedSeconds)); "
     text += "\(byteText(record.identity.fileLength))\n"
     if report.resumedGroupCount > 0 {
-        text += "\(grouped(report.resumedGroupCount)) of \(grouped(report.groups.count)) layers came from an interrupted fit\n"
+        text += "\(grouped(report.resumedGroupCount)) of \(grouped(report.groups.count)) layers came from an "
+        text += "interrupted fit\n"
     }
     let passes = report.groups.map(\.passCount).max() ?? 0
     text += "\(passes) \(passes == 1 ? "pass" : "passes"), \(byteText(report.byteCount)) read, "
-    text += "\(operationText(report.operationCount)) (\(operationText(report.operationCount / max(elapsedSeconds, 1e-6)))/s)"
+    let rate = operationText(report.operationCount / max(elapsedSeconds, 1e-6))
+    text += "\(operationText(report.operationCount)) (\(rate)/s)"
     if let peak = report.peakMemoryBytes { text += ", \(byteText(peak)) of memory at most" }
     if let plan = report.outlook?.plan {
         text += "; planned: \(operationText(plan.operationCount)), \(byteText(plan.memoryBytes))"
@@ -205,7 +207,9 @@ private struct VersionReport: Encodable {
 func printCurvatureVersions(_ versions: [CurvatureVersion], store: String, json: Bool) throws {
     if json { return try printJSON(versions.map(VersionReport.init)) }
     guard !versions.isEmpty else { return standardOutput("no curvature; run 'lorif fit \(store)'\n") }
-    var rows = [["", "curvature", "scope", "rank", "energy", "algorithm", "fitted rows", "of live rows", "gone", "size"]]
+    var rows = [
+        ["", "curvature", "scope", "rank", "energy", "algorithm", "fitted rows", "of live rows", "gone", "size"]
+    ]
     for version in versions {
         let fitted = version.record.description
         rows.append([
