@@ -10,7 +10,8 @@ final class ScoreSink: Sendable {
     ) throws(InterchangeError) {
         writer = Mutex(
             try ScoreMatrixWriter(
-                path: path, queryCount: queryCount, matrixCount: dampingCount, exampleCount: exampleCount, metadata: metadata))
+                path: path, queryCount: queryCount, matrixCount: dampingCount, exampleCount: exampleCount,
+                metadata: metadata))
     }
 
     /// Writes some columns of one row; safe from any thread.
