@@ -20,13 +20,17 @@ import Testing
             let end = min(start + FitGrain.panelWidth, order)
             for row in start..<end {
                 for column in 0..<end {
-                    matrix.panels[panel][(row - start) * end + column] =
-                        (row == column ? values[row] : 0) + w[row] * w[column]
-                        * (4 * middle - 2 * (values[row] + values[column]))
+                    let coupling: Double = 4 * middle - 2 * (values[row] + values[column])
+                    let diagonal: Double = row == column ? values[row] : 0
+                    matrix.panels[panel][(row - start) * end + column] = diagonal + w[row] * w[column] * coupling
                 }
             }
         }
-        let vectors = (0..<order).map { k in (0..<order).map { ($0 == k ? 1 : 0) - 2 * w[$0] * w[k] } }
+        var vectors = [[Double]](repeating: [Double](repeating: 0, count: order), count: order)
+        for k in 0..<order {
+            for row in 0..<order { vectors[k][row] = -2 * w[row] * w[k] }
+            vectors[k][k] += 1
+        }
         return (matrix, vectors)
     }
 
@@ -45,7 +49,8 @@ import Testing
         #expect(found == matrix.product(vectors, workers: 1).whole)
         for k in 0..<3 {
             for column in stride(from: 0, to: order, by: max(1, order / 37)) {
-                let expected = (0..<order).reduce(0.0) { $0 + x[k * order + $1] * whole[$1 * order + column] }
+                var expected = 0.0
+                for row in 0..<order { expected += x[k * order + row] * whole[row * order + column] }
                 #expect(abs(found[k * order + column] - expected) < 1e-10)
             }
         }
@@ -56,13 +61,22 @@ import Testing
         let values: [Double]
     }
 
-    static let spectra = [
-        Spectrum(testDescription: "slow decay", values: (0..<640).map { 1 / (1 + 0.02 * Double($0)) }),
+    static let spectra: [Spectrum] = [
+        Spectrum(
+            testDescription: "slow decay", values: (0..<640).map { (k: Int) -> Double in 1 / (1 + 0.02 * Double(k)) }),
         Spectrum(
             testDescription: "fast decay",
-            values: (0..<640).map { Double(sign: .plus, exponent: -$0 / 8, significand: 1 - Double($0 % 8) / 16) }),
+            values: (0..<640).map { (k: Int) -> Double in
+                let mantissa = 1 - Double(k % 8) / 16
+                return Double(sign: .plus, exponent: -(k / 8), significand: mantissa)
+            }),
         // More copies of one eigenvalue than a Krylov block has rows.
-        Spectrum(testDescription: "repeated", values: (0..<640).map { $0 < 3 ? 5 : $0 < 150 ? 2 : 0.5 / Double($0) }),
+        Spectrum(
+            testDescription: "repeated",
+            values: (0..<640).map { (k: Int) -> Double in
+                if k < 3 { return 5 }
+                return k < 150 ? 2 : 0.5 / Double(k)
+            }),
     ]
 
     @Test(arguments: spectra)
@@ -80,9 +94,11 @@ import Testing
         #expect(matrix.residual(values: pairs.values, vectors: pairs.vectors, workers: 2) < 1e-9)
         // The subspace: what of each known eigenvector above the cut lies in it.
         for k in 0..<count where expected[k] > 1.0001 * expected[count] {
-            let inside = (0..<count).reduce(0.0) { sum, j in
-                let p = (0..<order).reduce(0.0) { $0 + pairs.vectors[j * order + $1] * vectors[k][$1] }
-                return sum + p * p
+            var inside = 0.0
+            for j in 0..<count {
+                var p = 0.0
+                for row in 0..<order { p += pairs.vectors[j * order + row] * vectors[k][row] }
+                inside += p * p
             }
             #expect(abs(inside - 1) < 1e-6, "\(k)")
         }

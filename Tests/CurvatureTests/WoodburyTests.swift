@@ -14,7 +14,7 @@ import Testing
     @Test(arguments: [0, 1, 7, 15, 16], [1e-6, 1.0, 1e6])
     func agreesWithTheDenseInverse(_ rank: Int, _ ratio: Double) throws {
         let layer = denseLayer("a", 4, 4)
-        let values = (0..<rank).map { 1000 * Double(sign: .plus, exponent: -2 * $0, significand: 1.25) }
+        let values: [Double] = (0..<rank).map { Double(sign: .plus, exponent: 10 - 2 * $0, significand: 1.25) }
         let trace = values.reduce(0, +) + 0.5
         let group = CurvatureGroup(
             layers: [0], layerLengths: [16], trace: trace, eigenvalues: values,
@@ -24,14 +24,16 @@ import Testing
             FittedCurvature(scope: .perLayer, groups: [group]), damping: .relative(ratio))
         let lambda = ratio * trace / 16
         #expect(abs(damped.lambdas[0] / lambda - 1) < 1e-14)
-        let matrix = (0..<16).map { a in
-            (0..<16).map { b in
-                (0..<rank).reduce(0.0) { $0 + values[$1] * Double(Self.basis[$1][a]) * Double(Self.basis[$1][b]) }
+        var matrix = [[Double]](repeating: [Double](repeating: 0, count: 16), count: 16)
+        for k in 0..<rank {
+            let vector: [Double] = Self.basis[k].map { Double($0) }
+            for a in 0..<16 {
+                for b in 0..<16 { matrix[a][b] += values[k] * vector[a] * vector[b] }
             }
         }
         // Integers, so that sums and differences of rows are exact.
         var numbers = TestNumbers(seed: UInt64(rank) + 7)
-        let rows = (0..<5).map { _ in (0..<16).map { _ in (numbers.next() * 64).rounded() } }
+        let rows: [[Float]] = (0..<5).map { _ in numbers.many(16, scale: 64).map { $0.rounded() } }
         func quadratic(_ row: [Float]) throws -> Double {
             try damped.selfInfluence(of: [LayerTile(layer: layer, rowCount: 1, dense: row)], workers: 1)[0]
         }
