@@ -126,7 +126,7 @@ enum Interruption {
 /// Runs a long operation with a progress line and Ctrl-C.
 ///
 /// `leavesPromptly`: for operations whose steps are long and that may be killed at any point; when Ctrl-C has not ended them after
-/// a tenth of a second, the process ends.
+/// a twentieth of a second, the process ends.
 func withProgress<T>(leavesPromptly: Bool = false, _ operation: (OperationControl) throws -> T) rethrows -> T {
     let line = ProgressLine()
     defer { line.clear() }
@@ -144,7 +144,7 @@ private final class PromptExit: Sendable {
             while !isOver.load(ordering: .relaxed) {
                 usleep(25_000)
                 guard Interruption.cancellation.isCancelled else { continue }
-                usleep(100_000)
+                usleep(50_000)
                 guard isOver.exchange(true, ordering: .relaxed) == false else { return }
                 line.clear()
                 standardError("lorif: stopped on request; what was finished is kept for the same command\n")
