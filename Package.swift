@@ -74,7 +74,9 @@ let package = Package(
             name: "CurvatureTests", dependencies: ["Curvature", "LinearAlgebra", "Schema"], swiftSettings: settings),
         .testTarget(
             name: "EngineTests",
-            dependencies: ["Curvature", "Engine", "Interchange", "LinearAlgebra", "Schema", "Scoring", "Store"],
+            dependencies: [
+                "Checksum", "Curvature", "Engine", "Interchange", "LinearAlgebra", "Schema", "Scoring", "Store",
+            ],
             swiftSettings: settings),
         .testTarget(name: "FilesTests", dependencies: ["Files"], swiftSettings: settings),
         .testTarget(name: "FormatTests", dependencies: ["Checksum", "Format", "Schema"], swiftSettings: settings),

@@ -9,19 +9,19 @@ func nullShare(order: Int) -> Double { Double(max(order, 16)) * 4 * Double.ulpOf
 func fitGram(
     _ source: RowSource, plan: GroupPlan, options: FitOptions, workers: Int, progress: FitProgress
 ) throws(CurvatureError) -> CurvatureGroup {
-    let gram = try GramMatrix(
+    let matrix = try gramMatrix(
         of: plan.layers, source: source, arithmetic: plan.arithmetic, workers: workers, progress: progress)
-    let trace = gram.trace
+    let trace = matrix.trace
     try requireFinite(trace, plan: plan, source: source)
-    let matrix = gram.assembled()
     let order = plan.gradientLength
-    let pairs = try largestPairs(matrix, order: order, plan: plan, options: options, workers: workers)
+    let pairs = try largestPairs(matrix, plan: plan, options: options, workers: workers, progress: progress)
     let kept = keptCount(pairs.values, order: order)
-    let basis = pairs.vectors.prefix(kept * order).map { Float($0) }
     let values = Array(pairs.values.prefix(kept))
+    let basis = pairs.vectors.prefix(kept * order).map { Float($0) }
     return CurvatureGroup(
         plan: plan, source: source, trace: trace, eigenvalues: values, basis: basis, passes: 1, solver: pairs.solver,
-        residual: denseResidual(matrix, order: order, values: values, basis: basis), spansRows: spans(kept, plan: plan))
+        residual: matrix.residual(values: values, vectors: pairs.vectors, workers: workers),
+        spansRows: spans(kept, plan: plan))
 }
 
 /// The kernel of the rows, its eigenpairs A, then the basis V = diag(1/s) Aᵀ G in a second pass.
@@ -29,16 +29,10 @@ func fitKernel(
     _ source: RowSource, plan: GroupPlan, options: FitOptions, workers: Int, progress: FitProgress
 ) throws(CurvatureError) -> CurvatureGroup {
     let rowCount = plan.rowCount
-    var panels = try KernelMatrix.panels(of: plan.layers, source: source, workers: workers, progress: progress)
-    let matrix = KernelMatrix.assemble(panels, order: rowCount)
-    panels = []
-    var trace = 0.0
-    for row in 0..<rowCount { trace += matrix[row * rowCount + row] }
-    try requireFinite(trace, plan: plan, source: source)
-    let pairs = try largestPairs(matrix, order: rowCount, plan: plan, options: options, workers: workers)
-    let kept = keptCount(pairs.values, order: rowCount)
-    let values = Array(pairs.values.prefix(kept))
-    var weights = Array(pairs.vectors.prefix(kept * rowCount))
+    let solved = try solveKernel(source, plan: plan, options: options, workers: workers, progress: progress)
+    let values = solved.values
+    let kept = values.count
+    var weights = solved.vectors
     for k in 0..<kept {
         let scale = 1 / values[k].squareRoot()
         for row in 0..<rowCount { weights[k * rowCount + row] *= scale }
@@ -47,18 +41,30 @@ func fitKernel(
     progress.advance(by: 4 * Double(rowCount) * Double(kept) * Double(plan.gradientLength))
     try orthonormalizeIfNeeded(&pieces, rowCount: kept, workers: workers)
     let basis = joined(pieces, rowCount: kept, length: plan.gradientLength)
-    // H v − s² v = Gᵀ (K a − s² a) / s, so the residual of the pairs of K, times s₁/s_k at most, is that of H.
-    var residual = 0.0
-    if let first = values.first {
-        for k in sampled(kept) {
-            let vector = Array(pairs.vectors[(k * rowCount)..<((k + 1) * rowCount)])
-            let size = residualNorm(matrix, order: rowCount, value: values[k], vector: vector)
-            residual = max(residual, size / first * (first / values[k]).squareRoot())
-        }
-    }
     return CurvatureGroup(
-        plan: plan, source: source, trace: trace, eigenvalues: values, basis: basis, passes: 2, solver: pairs.solver,
-        residual: residual, spansRows: spans(kept, plan: plan))
+        plan: plan, source: source, trace: solved.trace, eigenvalues: values, basis: basis, passes: 2,
+        solver: solved.solver, residual: solved.residual, spansRows: spans(kept, plan: plan))
+}
+
+/// The eigenpairs of K; the matrix itself is gone when it returns.
+private func solveKernel(
+    _ source: RowSource, plan: GroupPlan, options: FitOptions, workers: Int, progress: FitProgress
+) throws(CurvatureError) -> (
+    values: [Double], vectors: [Double], trace: Double, residual: Double, solver: EigenSolver
+) {
+    let rowCount = plan.rowCount
+    let matrix = try KernelMatrix.sum(of: plan.layers, source: source, workers: workers, progress: progress)
+    let trace = matrix.trace
+    try requireFinite(trace, plan: plan, source: source)
+    let pairs = try largestPairs(matrix, plan: plan, options: options, workers: workers, progress: progress)
+    let kept = keptCount(pairs.values, order: rowCount)
+    let values = Array(pairs.values.prefix(kept))
+    // H v − s² v = Gᵀ (K a − s² a) / s, so the residual of the pairs of K, times s₁/s_k at most, is that of H.
+    let first = values.first ?? 0
+    let residual = matrix.residual(values: values, vectors: pairs.vectors, workers: workers) {
+        (first / values[$0]).squareRoot()
+    }
+    return (values, Array(pairs.vectors.prefix(kept * rowCount)), trace, residual, pairs.solver)
 }
 
 /// Whether nothing but null directions was left out.
@@ -66,27 +72,33 @@ private func spans(_ kept: Int, plan: GroupPlan) -> Bool {
     kept < plan.rank || plan.rank >= min(plan.rowCount, plan.gradientLength)
 }
 
-/// The largest eigenpairs of a dense symmetric matrix by the planned solver.
+/// The largest eigenpairs of a symmetric matrix by the planned solver.
+///
+/// A matrix of f32 products carries their rounding, about 1e-7 of its norm, so its pairs are not iterated beyond that.
 private func largestPairs(
-    _ matrix: [Double], order: Int, plan: GroupPlan, options: FitOptions, workers: Int
+    _ matrix: PanelMatrix, plan: GroupPlan, options: FitOptions, workers: Int, progress: FitProgress
 ) throws(CurvatureError) -> (values: [Double], vectors: [Double], solver: EigenSolver) {
-    var largest = 0.0
-    for row in 0..<order { largest = max(largest, abs(matrix[row * order + row])) }
+    let order = matrix.order
+    let largest = matrix.diagonal.map { abs($0) }.max() ?? 0
     guard order > 0, largest > 0 else { return ([], [], plan.solver) }
     let count = min(plan.rank, order)
     if plan.solver == .krylov {
         let sizes = KrylovSizes.dense(order: order, rank: count)
         if let found = try denseKrylov(
-            matrix, order: order, count: count, sizes: sizes, seed: options.seed, workers: workers)
+            matrix, count: count, sizes: sizes, tolerance: plan.arithmetic == .single ? 1e-7 : 1e-10,
+            seed: options.seed, workers: workers, progress: progress)
         {
             return (found.values, found.vectors, .krylov)
         }
+    }
+    progress.advance(by: 2 * GroupCost.directOperations * Double(order) * Double(order) * Double(order))
+    if plan.solver == .krylov {
         let pairs = try decompose { () throws(LinearAlgebraError) in
-            try largestEigenpairs(matrix, order: order, count: count)
+            try largestEigenpairs(matrix.assembled(), order: order, count: count)
         }
         return (pairs.values, pairs.vectors, .lapackLargest)
     }
-    let pairs = try decompose { () throws(LinearAlgebraError) in try symmetricEigen(matrix, order: order) }
+    let pairs = try decompose { () throws(LinearAlgebraError) in try symmetricEigen(matrix.assembled(), order: order) }
     return (Array(pairs.values.prefix(count)), Array(pairs.vectors.prefix(count * order)), .lapackAll)
 }
 
@@ -134,25 +146,6 @@ func sampled(_ count: Int) -> [Int] {
     let most = 32
     guard count > most else { return Array(0..<count) }
     return (0..<most).map { $0 * (count - 1) / (most - 1) }
-}
-
-private func denseResidual(_ matrix: [Double], order: Int, values: [Double], basis: [Float]) -> Double {
-    guard let first = values.first else { return 0 }
-    var largest = 0.0
-    for k in sampled(values.count) {
-        let vector = basis[(k * order)..<((k + 1) * order)].map { Double($0) }
-        largest = max(largest, residualNorm(matrix, order: order, value: values[k], vector: vector))
-    }
-    return largest / first
-}
-
-private func residualNorm(_ matrix: [Double], order: Int, value: Double, vector: [Double]) -> Double {
-    var image = vector
-    var target = image.mutableSpan
-    multiply(matrix.span, vector.span, into: &target, m: order, n: 1, k: order, beta: -value)
-    var sum = 0.0
-    for number in image { sum += number * number }
-    return sum.squareRoot()
 }
 
 /// r × D in f32 from blocks of columns.

@@ -24,7 +24,8 @@ public func fitGroup(
     _ source: RowSource, plan: GroupPlan, options: FitOptions, progress: @escaping @Sendable (Double) -> Void = { _ in }
 ) throws(CurvatureError) -> CurvatureGroup {
     let counter = FitProgress(total: plan.operationCount, report: progress)
-    let group = try fitGroup(source, plan: plan, options: options, workers: options.workers, progress: counter)
+    var group = try fitGroup(source, plan: plan, options: options, workers: options.workers, progress: counter)
+    group.operationCount = counter.operationCount
     counter.finish()
     return group
 }

@@ -42,10 +42,10 @@ public struct FitPlan: Hashable, Sendable {
     public let concurrentGroups: Int
     /// Workers inside each group.
     public let workersPerGroup: Int
-    /// Peak memory of the whole fit, results of all groups included.
+    /// Peak memory of the process, results of all groups and the program itself included.
     public var memoryBytes: Int {
         let working = groups.map(\.workingBytes).sorted(by: >).prefix(concurrentGroups).reduce(0, +)
-        return working + groups.map(\.resultBytes).reduce(0, +)
+        return working + groups.map(\.resultBytes).reduce(0, +) + FitGrain.processBytes
     }
     /// Floating-point operations of all groups.
     public var operationCount: Double { groups.map(\.operationCount).reduce(0, +) }
@@ -70,28 +70,17 @@ public func planFit(
     try check(options)
     guard !layers.isEmpty else { throw .invalidOptions(reason: "curvature needs at least one layer") }
     let groupLayers = options.scope == .perLayer ? layers.indices.map { [$0] } : [Array(layers.indices)]
-    let resultBudget = options.memoryBytes
-    var groups: [GroupPlan] = []
-    var resultBytes = 0
-    for members in groupLayers {
-        let cost = GroupCost(layers: layers, members: members, tileRowCounts: tileRowCounts, options: options)
-        let group = try cost.cheapest(budget: resultBudget)
-        resultBytes += group.resultBytes
-        groups.append(group)
+    let budget = options.memoryBytes - FitGrain.processBytes
+    let costs = groupLayers.map { members in
+        GroupCost(layers: layers, members: members, tileRowCounts: tileRowCounts, options: options)
     }
     // All results are held until the end, next to the working memory of the groups under way.
-    let largestWorking = groups.map(\.workingBytes).max() ?? 0
-    if resultBytes > options.memoryBytes - largestWorking {
-        // A group's cheapest algorithm may be replaced by one that needs less, now that the results are known.
-        groups = []
-        for members in groupLayers {
-            let cost = GroupCost(layers: layers, members: members, tileRowCounts: tileRowCounts, options: options)
-            let own = cost.resultBytes
-            groups.append(try cost.cheapest(budget: options.memoryBytes - (resultBytes - own)))
-        }
+    let resultBytes = costs.reduce(0) { $0.addingCapped($1.resultBytes) }
+    let groups = try costs.map { cost throws(CurvatureError) in
+        try cost.cheapest(budget: budget - (resultBytes - cost.resultBytes))
     }
     let working = max(1, groups.map(\.workingBytes).max() ?? 1)
-    let affordable = max(1, (options.memoryBytes - resultBytes) / working)
+    let affordable = max(1, (budget - resultBytes) / working)
     let concurrent = groups.count >= options.workers ? min(options.workers, affordable) : 1
     return FitPlan(
         scope: options.scope, groups: groups, concurrentGroups: concurrent,

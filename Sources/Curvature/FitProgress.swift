@@ -11,14 +11,17 @@ final class FitProgress: Sendable {
         self.report = report
     }
 
-    /// Everything is done: the operations of eigensolvers are planned, but known afterwards only.
-    func finish() { advance(by: .infinity) }
+    /// Operations done so far.
+    var operationCount: Double { done.withLock { $0 } }
 
-    /// Reports are serialised; they never exceed 1 and never go back.
+    /// Everything is done: the operations of eigensolvers are planned, but known afterwards only.
+    func finish() { report(1) }
+
+    /// Reports are serialised; they never go back, and only `finish` says 1.
     func advance(by operations: Double) {
         done.withLock { done in
-            done = min(total, done + operations)
-            report(done / total)
+            done += operations
+            report(min(0.999, done / total))
         }
     }
 }

@@ -61,6 +61,8 @@ public struct CurvatureGroup: Sendable {
     /// Whether the basis spans all rows it was fitted on: only null directions were left out. Then the part of a query
     /// outside the basis does not meet any fitted row.
     public let spansRows: Bool
+    /// Floating-point operations that the fit took, Double ones counted twice; 0 if it is not known.
+    public internal(set) var operationCount = 0.0
 
     /// D, the length of the group's gradient.
     public var gradientLength: Int { layerLengths.reduce(0, +) }
@@ -73,6 +75,11 @@ public struct CurvatureGroup: Sendable {
     /// tr(H) / s²_1: how many directions of the largest size the energy would fill. 0 for a group without any gradient.
     public var stableRank: Double {
         eigenvalues.first.map { trace / $0 } ?? 0
+    }
+    /// s²_1 / s²_r: the condition number of H on the basis. 1 for a group without any gradient.
+    public var conditionNumber: Double {
+        guard let first = eigenvalues.first, let last = eigenvalues.last, last > 0 else { return 1 }
+        return first / last
     }
 
     /// Assembles a group, as read from storage for instance; the counts must agree.

@@ -1,61 +1,35 @@
 import LinearAlgebra
 import Schema
 
-/// H = Σ_i g_i g_iᵀ of one group as a dense matrix, over reconstructed rows.
+/// H = Σ_i g_i g_iᵀ of one group as a dense matrix, over reconstructed rows. One pass.
 ///
-/// Held as panels of `FitGrain.panelWidth` rows of its lower triangle, which are the units of parallel work; every number is
-/// summed in tile order by one worker, so H does not depend on how many there are.
-struct GramMatrix: Sendable {
-    let order: Int
-    /// Panel p: rows p·width ..< end, columns 0 ..< end, row-major.
-    private(set) var panels: [[Double]]
-
-    /// One pass. `arithmetic` single sums f32 products over at most `FitGrain.singleRows` rows before flushing them into Double, and
-    /// scales every layer by a power of two so that f32 does not overflow.
-    init(
-        of layers: [Int], source: RowSource, arithmetic: Arithmetic, workers: Int, progress: FitProgress
-    ) throws(CurvatureError) {
-        let blocks = ColumnBlock.partition(layers, of: source, width: FitGrain.columnBlockWidth)
-        order = layers.map { source.layers[$0].gradientLength }.reduce(0, +)
-        let starts = Array(stride(from: 0, to: order, by: FitGrain.panelWidth))
-        let order = order
-        panels = starts.map { start in
-            let end = min(start + FitGrain.panelWidth, order)
-            return [Double](repeating: 0, count: (end - start) * end)
-        }
-        switch arithmetic {
-        case .double:
-            var accumulator = PanelAccumulator<Double>(order: order, scales: nil)
-            try accumulator.run(blocks, source: source, workers: workers, progress: progress, flushRows: Int.max) {
-                _ in
-            }
-            panels = accumulator.panels
-        case .single:
-            let scales = try RowScale.ofLayers(layers, source: source)
-            var accumulator = PanelAccumulator<Float>(order: order, scales: scales)
-            let factor = 1 / (scales.product * scales.product)
-            try accumulator.run(
-                blocks, source: source, workers: workers, progress: progress, flushRows: FitGrain.singleRows
-            ) { single in
-                parallelUpdate(&panels, workers: workers) { index, panel in
-                    for position in panel.indices { panel[position] += Double(single[index][position]) * factor }
-                }
+/// Every number is summed in tile order by one worker, so H does not depend on how many there are. `arithmetic` single sums f32
+/// products over at most `FitGrain.singleRows` rows before flushing them into Double, and scales every layer by a power of two so
+/// that f32 does not overflow.
+func gramMatrix(
+    of layers: [Int], source: RowSource, arithmetic: Arithmetic, workers: Int, progress: FitProgress
+) throws(CurvatureError) -> PanelMatrix {
+    let blocks = ColumnBlock.partition(layers, of: source, width: FitGrain.columnBlockWidth)
+    let order = layers.map { source.layers[$0].gradientLength }.reduce(0, +)
+    switch arithmetic {
+    case .double:
+        var accumulator = PanelAccumulator<Double>(order: order, scales: nil)
+        try accumulator.run(blocks, source: source, workers: workers, progress: progress, flushRows: Int.max) { _ in }
+        return PanelMatrix(order: order, panels: accumulator.panels)
+    case .single:
+        let scales = try RowScale.ofLayers(layers, source: source)
+        var matrix = PanelMatrix(order: order)
+        var accumulator = PanelAccumulator<Float>(order: order, scales: scales)
+        let factor = 1 / (scales.product * scales.product)
+        try accumulator.run(
+            blocks, source: source, workers: workers, progress: progress, flushRows: FitGrain.singleRows
+        ) { single in
+            parallelUpdate(&matrix.panels, workers: workers) { index, panel in
+                for position in panel.indices { panel[position] += Double(single[index][position]) * factor }
             }
         }
+        return matrix
     }
-
-    var trace: Double {
-        var sum = 0.0
-        for (index, panel) in panels.enumerated() {
-            let start = index * FitGrain.panelWidth
-            let end = min(start + FitGrain.panelWidth, order)
-            for row in start..<end { sum += panel[(row - start) * end + row] }
-        }
-        return sum
-    }
-
-    /// The full symmetric matrix.
-    func assembled() -> [Double] { KernelMatrix.assemble(panels, order: order) }
 }
 
 /// Lower panels of Σ g gᵀ in one precision.
@@ -67,10 +41,7 @@ private struct PanelAccumulator<Scalar: BLASScalar> {
     init(order: Int, scales: RowScale?) {
         self.order = order
         self.scales = scales
-        panels = stride(from: 0, to: order, by: FitGrain.panelWidth).map { start in
-            let end = min(start + FitGrain.panelWidth, order)
-            return [Scalar](repeating: 0, count: (end - start) * end)
-        }
+        panels = PanelMatrix.shapes(order: order).map { [Scalar](repeating: 0, count: $0) }
     }
 
     mutating func run(
@@ -125,6 +96,15 @@ struct GroupTile: Sendable {
             try source.tile(index, layer: members[position])
         }
         tiles = Dictionary(uniqueKeysWithValues: zip(members, read))
+    }
+
+    /// Σ ‖g‖² over the tile's rows and layers, from the factors.
+    func squaredNorm(workers: Int) -> Double {
+        let layers = tiles.keys.sorted()
+        return parallelMap(count: layers.count, workers: workers) { index in
+            tiles[layers[index]].map { squaredNorms(of: $0).reduce(0, +) } ?? 0
+        }
+        .reduce(0, +)
     }
 
     /// rows × D, all blocks of the group side by side.

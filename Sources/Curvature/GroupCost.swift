@@ -19,6 +19,9 @@ enum FitGrain {
     /// Below this many operations the streaming iteration is never preferred to an accurate algorithm.
     static let krylovOperations = 2e12
 
+    /// Memory of the program itself, libraries and their buffers, beside the arrays that plans count.
+    static let processBytes = 96 << 20
+
     static func chunkRowCount(width: Int, bytesPerNumber: Int) -> Int {
         min(max(chunkBytes / max(1, width * bytesPerNumber), chunkRows.lowerBound), chunkRows.upperBound)
     }
@@ -40,6 +43,7 @@ struct GroupCost {
     /// Operations per pair of rows of the kernel.
     let kernelOperations: Double
     let kernelLayerBytes: Int
+    let largestTile: Int
 
     init(layers: [LayerSchema], members: [Int], tileRowCounts: [Int], options: FitOptions) {
         self.members = members
@@ -49,9 +53,11 @@ struct GroupCost {
         gradientLength = lengths.reduce(0, +)
         rowCount = tileRowCounts.reduce(0, +)
         exact = options.exact
+        largestTile = tileRowCounts.max() ?? 0
         rank = min(options.rank ?? gradientLength, gradientLength, rowCount)
         numbersPerRow = members.map { layers[$0].storedNumberCount }.reduce(0, +)
-        tileBytes = (tileRowCounts.max() ?? 0) * numbersPerRow * 4
+        // Decoded, and the pages it came from.
+        tileBytes = Self.bytes(largestTile, numbersPerRow, 8)
         kernelOperations = members.map { KernelMatrix.operationsPerPair(layers[$0]) }.reduce(0, +)
         let rows = tileRowCounts.reduce(0, +)
         kernelLayerBytes = members.map { KernelMatrix.workingBytes(layers[$0], rowCount: rows) }.max() ?? 0
@@ -79,7 +85,7 @@ struct GroupCost {
             }
             throw .insufficientMemory(
                 layers: names, gradientLength: gradientLength, rowCount: rowCount,
-                needed: (needed.min() ?? Int.max).addingCapped(max(0, options.memoryBytes - budget)),
+                needed: (needed.min() ?? Int.max).addingCapped(options.memoryBytes - budget),
                 budget: options.memoryBytes)
         }
         return best
@@ -91,9 +97,10 @@ struct GroupCost {
         let single = !exact && 2 * n * d * d > FitGrain.doubleOperations
         let (solver, solverOperations, solverBytes) = eigen(order: gradientLength)
         let chunk = FitGrain.chunkRowCount(width: gradientLength, bytesPerNumber: single ? 4 : 8)
-        let panels = Self.bytes(gradientLength, gradientLength, single ? 8 : 4)
-        let working = panels.addingCapped(Self.bytes(gradientLength, gradientLength, 8)).addingCapped(solverBytes)
+        let panels = PanelMatrix.numberCount(order: gradientLength)
+        let building = Self.bytes(panels, single ? 12 : 8)
             .addingCapped(Self.bytes(chunk, gradientLength, single ? 4 : 8)).addingCapped(tileBytes)
+        let working = max(building, Self.bytes(panels, 8).addingCapped(solverBytes))
         return plan(
             .gram, single ? .single : .double, solver, passes: 1,
             operations: n * d * d * (single ? 1 : 2) + solverOperations, working: working)
@@ -103,14 +110,18 @@ struct GroupCost {
         let n = Double(rowCount)
         let (solver, solverOperations, solverBytes) = eigen(order: rowCount)
         let kept = Self.bytes(rank, gradientLength, 8)
-        let matrix = Self.bytes(rowCount, rowCount, 12)
+        let matrix = Self.bytes(PanelMatrix.numberCount(order: rowCount), 8)
         let building = kernelLayerBytes.addingCapped(matrix)
         let solving = matrix.addingCapped(solverBytes)
-        let projecting = kept.addingCapped(Self.bytes(rank, rowCount, 8)).addingCapped(FitGrain.chunkBytes)
+        let projecting = kept.addingCapped(Self.bytes(rank, rowCount, 8))
+            .addingCapped(Self.bytes(FitGrain.chunkBytes / 2, options.workers))
         let working = max(building, solving, projecting).addingCapped(tileBytes)
         let operations = n * n * kernelOperations + solverOperations + 4 * n * Double(rank) * Double(gradientLength)
         return plan(.kernel, .double, solver, passes: 2, operations: operations, working: working)
     }
+
+    /// Operations of all eigenpairs by LAPACK, per order³.
+    static let directOperations = 20.0
 
     /// Operations, and bytes beyond the matrix itself, of the eigenproblem of a dense symmetric matrix.
     private func eigen(order: Int) -> (solver: EigenSolver, operations: Double, bytes: Int) {
@@ -118,22 +129,30 @@ struct GroupCost {
         let wanted = min(rank, order)
         if exact || order <= FitGrain.directOrder || wanted * 4 > order {
             // Half of the reduction to tridiagonal form runs at memory speed: hence more than 4/3 + 8/3.
-            return (.lapackAll, 2 * 20 * n * n * n, Self.bytes(order, order, 16))
+            // The whole matrix, and LAPACK's workspace of twice its size.
+            return (.lapackAll, 2 * Self.directOperations * n * n * n, Self.bytes(order, order, 24))
         }
         let sizes = KrylovSizes.dense(order: order, rank: wanted)
-        let operations = 2 * Double(sizes.basisRows) * 3 * (2 * n * n + 6 * n * Double(sizes.basisRows))
+        // Three fillings of the basis, as flat spectra of real gradients need.
+        let filled = Double(sizes.basisRows)
+        let operations = 2 * 3 * (filled * (2 * n * n + 8 * n * filled) + 10 * filled * filled * filled)
         return (.krylov, operations, sizes.bytes(dimension: order))
     }
 
     private func krylov(budget: Int) -> GroupPlan {
+        // Reconstructed rows of every worker, the coordinates of a tile, and what is projected from each of its chunks.
+        let count = rank.addingCapped(options.oversampling ?? max(16, rank / 8))
+        let width = StreamingOperator<Float>.blockWidth(length: gradientLength)
+        let chunkBytes = Self.bytes(options.workers, 8 * StreamingOperator<Float>.chunkRows, width)
+            .addingCapped(Self.bytes(largestTile, count, 8))
+            .addingCapped(Self.bytes(largestTile / StreamingOperator<Float>.chunkRows + 1, rank, rank, 8))
         let sizes = KrylovSizes.streaming(
             dimension: gradientLength, rank: rank, oversampling: options.oversampling, passes: options.passes,
-            budget: budget - resultBytes - tileBytes - 4 * FitGrain.chunkBytes)
+            budget: budget - resultBytes - tileBytes - chunkBytes)
         let n = Double(rowCount)
         let d = Double(gradientLength)
         let passes = Double(options.passes)
-        let working = sizes.bytes(dimension: gradientLength).addingCapped(tileBytes)
-            .addingCapped(4 * FitGrain.chunkBytes)
+        let working = sizes.bytes(dimension: gradientLength).addingCapped(tileBytes).addingCapped(chunkBytes)
         let block = Double(sizes.blockRows)
         let operations = passes * (4 * n * d * block + 12 * d * block * Double(sizes.basisRows))
         let double = operations < FitGrain.doubleOperations / 4
@@ -193,9 +212,10 @@ struct KrylovSizes {
         return sizes
     }
 
-    /// Basis, the block under way with its image and the two stages of what follows from it, in Double, and the projected problem.
+    /// Basis, and the block under way, its image, what remains of that and three stages of orthonormalising it, in Double; and the
+    /// projected problem.
     func bytes(dimension: Int) -> Int {
-        GroupCost.bytes(basisRows + 4 * blockRows, dimension, 8).addingCapped(GroupCost.bytes(basisRows, basisRows, 32))
+        GroupCost.bytes(basisRows + 6 * blockRows, dimension, 8).addingCapped(GroupCost.bytes(basisRows, basisRows, 32))
     }
 }
 

@@ -27,21 +27,18 @@ enum KernelMatrix {
         layer.rank != nil && factorLength(layer) < layer.gradientLength
     }
 
-    /// Panels of `FitGrain.panelWidth` rows of K's lower triangle; panel p holds columns 0 ..< end of its rows.
-    static func panels(
+    /// K of some layers. One pass.
+    static func sum(
         of layers: [Int], source: RowSource, workers: Int, progress: FitProgress
-    ) throws(CurvatureError) -> [[Double]] {
+    ) throws(CurvatureError) -> PanelMatrix {
         let rowCount = source.rowCount
         let width = FitGrain.panelWidth
-        var panels = stride(from: 0, to: rowCount, by: width).map { start in
-            let end = min(start + width, rowCount)
-            return [Double](repeating: 0, count: (end - start) * end)
-        }
+        var matrix = PanelMatrix(order: rowCount)
         for layer in layers {
             let schema = source.layers[layer]
             if usesFactors(schema), let rank = schema.rank {
                 let (left, right) = try factors(of: layer, rank: rank, source: source)
-                parallelUpdate(&panels, workers: workers) { index, panel in
+                parallelUpdate(&matrix.panels, workers: workers) { index, panel in
                     addFactored(
                         left, right, layer: schema, rank: rank, rowCount: rowCount, panelStart: index * width,
                         into: &panel)
@@ -49,7 +46,7 @@ enum KernelMatrix {
             } else {
                 for block in ColumnBlock.partition([layer], of: source, width: FitGrain.columnBlockWidth) {
                     let rows = try denseRows(of: block, source: source)
-                    parallelUpdate(&panels, workers: workers) { index, panel in
+                    parallelUpdate(&matrix.panels, workers: workers) { index, panel in
                         let start = index * width
                         let end = min(start + width, rowCount)
                         var target = panel.mutableSpan
@@ -62,23 +59,6 @@ enum KernelMatrix {
             }
             progress.advance(by: Double(rowCount) * Double(rowCount) * operationsPerPair(schema))
         }
-        return panels
-    }
-
-    /// The full symmetric matrix.
-    static func assemble(_ panels: [[Double]], order: Int) -> [Double] {
-        var matrix = [Double](repeating: 0, count: order * order)
-        let width = FitGrain.panelWidth
-        for (index, panel) in panels.enumerated() {
-            let start = index * width
-            let end = min(start + width, order)
-            for row in start..<end {
-                let source = (row - start) * end
-                for column in 0...row { matrix[row * order + column] = panel[source + column] }
-            }
-        }
-        var span = matrix.mutableSpan
-        symmetrizeFromLower(&span, n: order)
         return matrix
     }
 

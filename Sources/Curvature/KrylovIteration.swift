@@ -23,6 +23,11 @@ struct KrylovIteration {
     /// Once converged, try a fresh random block before believing it: copies of a repeated eigenvalue beyond the block's size are
     /// invisible to one Krylov sequence. Costs a few applications.
     let confirms: Bool
+    /// Whether Ritz pairs are taken after every application. Where an application is cheap, their eigenproblem is what costs:
+    /// then they are taken only when the basis is full.
+    let examinesEveryStep: Bool
+    /// Told the Double operations of every step, applications of H not counted.
+    var countOperations: (Double) -> Void = { _ in }
 
     struct Outcome {
         /// Descending; at most `count`, fewer if H has a smaller rank.
@@ -46,8 +51,10 @@ struct KrylovIteration {
         var applications = 0
         var randomBlocks: UInt64 = 1
         var energy = 0.0
+        var size = 0.0
         var confirmedEnergy: Double? = nil
         var converged = false
+        var untilExamined = 0
 
         while fresh.rowCount > 0 {
             if basis.rowCount + fresh.rowCount > sizes.basisRows {
@@ -59,23 +66,32 @@ struct KrylovIteration {
             basis.append(fresh)
             let coefficients = basis.products(with: image, workers: workers)
             projected = extended(projected, order: old, by: coefficients, count: fresh.rowCount)
-            let whole = projected
             let order = basis.rowCount
-            ritz = try decompose { () throws(LinearAlgebraError) in try symmetricEigen(whole, order: order) }
-
             var remainder = image
             remainder.subtract(basis, coefficients: coefficients, workers: workers)
-            let largest = max(0, ritz.values.first ?? 0)
-            let wanted = min(count, order)
-            let newEnergy = ritz.values.prefix(wanted).reduce(0, +)
-            let change = abs(newEnergy - energy)
-            energy = newEnergy
-            let enough = wanted == count || order == length
-            let settled =
-                enough
-                && (largestResidual(remainder, ritz: ritz, old: old, wanted: wanted) <= residualTolerance * largest
-                    || (applications > 1 && change <= energyTolerance * energy))
+            countOperations(4 * Double(order) * Double(fresh.rowCount) * Double(length))
             if order == length { converged = true }
+
+            untilExamined -= 1
+            let isDue =
+                examinesEveryStep || untilExamined == 0 || fresh.rowCount < sizes.blockRows || order == length
+                || order + sizes.blockRows > sizes.basisRows || applications >= applicationLimit
+            var settled = false
+            if isDue {
+                let whole = projected
+                ritz = try decompose { () throws(LinearAlgebraError) in try symmetricEigen(whole, order: order) }
+                countOperations(10 * Double(order) * Double(order) * Double(order))
+                size = max(0, ritz.values.first ?? 0)
+                let wanted = min(count, order)
+                let newEnergy = ritz.values.prefix(wanted).reduce(0, +)
+                let change = abs(newEnergy - energy)
+                energy = newEnergy
+                let enough = wanted == count || order == length
+                settled =
+                    enough
+                    && (largestResidual(remainder, ritz: ritz, old: old, wanted: wanted) <= residualTolerance * size
+                        || (applications > 1 && change <= energyTolerance * energy))
+            }
             if settled {
                 if !confirms || confirmedEnergy.map({ energy - $0 <= residualTolerance * max(energy, $0) }) ?? false {
                     converged = true
@@ -87,15 +103,22 @@ struct KrylovIteration {
                 confirmedEnergy = energy
                 fresh = RowVectors(widths: widths)
             } else {
-                fresh = try newDirections(beyond: basis, from: remainder, scale: largest)
+                fresh = try newDirections(beyond: basis, from: remainder, scale: size)
             }
             if fresh.rowCount == 0 {
+                // Restarts need the pairs of the whole basis.
+                if !isDue {
+                    let whole = projected
+                    ritz = try decompose { () throws(LinearAlgebraError) in try symmetricEigen(whole, order: order) }
+                }
                 // An invariant subspace; the rest of the space may hold more.
                 let random = RowVectors.random(
                     widths: widths, rowCount: min(sizes.blockRows, length - basis.rowCount),
                     seed: seed &+ randomBlocks)
                 randomBlocks += 1
                 fresh = try newDirections(beyond: basis, from: random, scale: 0)
+                // A few applications show what a random block has of a missing eigenvector.
+                untilExamined = 3
             }
         }
         let wanted = min(count, basis.rowCount)
@@ -113,7 +136,12 @@ struct KrylovIteration {
     ) throws(CurvatureError) -> RowVectors {
         var rows = candidates
         for round in 0..<3 where rows.rowCount > 0 {
-            rows.subtract(basis, coefficients: basis.products(with: rows, workers: workers), workers: workers)
+            let coefficients = basis.products(with: rows, workers: workers)
+            countOperations(
+                8 * Double(rows.rowCount) * Double(basis.length) * Double(basis.rowCount + 2 * rows.rowCount))
+            // Orthonormal rows without a part inside the basis: no more to do.
+            if round > 0, !coefficients.contains(where: { abs($0) > 1e-10 }) { break }
+            rows.subtract(basis, coefficients: coefficients, workers: workers)
             rows = try rows.orthonormalized(threshold: round == 0 ? scale * 1e-14 : 0.1, workers: workers)
         }
         let room = min(rows.rowCount, basis.length - basis.rowCount)
@@ -127,8 +155,9 @@ struct KrylovIteration {
         _ basis: inout RowVectors, _ projected: inout [Double], ritz: SymmetricEigen<Double>, room: Int
     ) {
         let keep = min(basis.rowCount, max(1, min(sizes.basisRows - room, count + max(count / 4, sizes.blockRows / 2))))
-        basis = basis.combined(Array(ritz.vectors.prefix(keep * basis.rowCount)), count: keep, workers: workers)
-        basis.reserve(rowCount: sizes.basisRows)
+        countOperations(2 * Double(keep) * Double(basis.rowCount) * Double(basis.length))
+        basis.rotate(
+            Array(ritz.vectors.prefix(keep * basis.rowCount)), count: keep, capacity: sizes.basisRows, workers: workers)
         projected = [Double](repeating: 0, count: keep * keep)
         for k in 0..<keep { projected[k * keep + k] = ritz.values[k] }
     }

@@ -86,6 +86,20 @@ struct RowVectors: Sendable {
         return RowVectors(widths: widths, rowCount: count, blocks: combined)
     }
 
+    /// self ← weights · self, block by block, so that only one block per worker exists twice; keeps room for `capacity` rows.
+    mutating func rotate(_ weights: [Double], count: Int, capacity: Int, workers: Int) {
+        let (old, widths) = (rowCount, widths)
+        parallelUpdate(&blocks, workers: workers) { index, block in
+            var rotated: [Double] = []
+            rotated.reserveCapacity(max(count, capacity) * widths[index])
+            rotated.append(contentsOf: repeatElement(0, count: count * widths[index]))
+            var target = rotated.mutableSpan
+            multiply(weights.span, block.span, into: &target, m: count, n: widths[index], k: old)
+            block = rotated
+        }
+        rowCount = count
+    }
+
     /// Norms of the rows of self − diag(values) · other.
     func distances(to other: RowVectors, scaledBy values: [Double]) -> [Double] {
         var squares = [Double](repeating: 0, count: rowCount)

@@ -22,25 +22,34 @@ struct StreamingOperator<Scalar: BLASScalar> {
     struct Pass {
         /// H·X.
         let image: RowVectors
-        /// X H Xᵀ = Σ_i (X g_i)(X g_i)ᵀ from the coordinates, which is accurate for small eigenvalues too.
+        /// X H Xᵀ = Σ_i (X g_i)(X g_i)ᵀ from the coordinates, which is accurate for small eigenvalues too; if measured.
         let projected: [Double]
+        /// Σ_i ‖g_i‖², if measured.
+        let trace: Double
     }
 
-    func run(_ vectors: RowVectors) throws(CurvatureError) -> Pass {
+    /// What a pass finds out besides H·X.
+    enum Measure { case nothing, trace, projection }
+
+    func run(_ vectors: RowVectors, measures: Measure) throws(CurvatureError) -> Pass {
         let count = vectors.rowCount
         let widths = vectors.widths
         let directions = vectors.blocks.map { block in block.map { Scalar($0) } }
         var sums = widths.map { BlockSum<Scalar>(count: count * $0) }
-        var projected = [Double](repeating: 0, count: count * count)
+        var projected = [Double](repeating: 0, count: measures == .projection ? count * count : 0)
+        var trace = 0.0
         let factor = scales.map { 1 / ($0.product * $0.product) } ?? 1
         for tileIndex in source.tileRowCounts.indices {
             let tile = try GroupTile(tileIndex, blocks: blocks, source: source, workers: workers)
             guard tile.rowCount > 0 else { continue }
+            if measures == .trace { trace += tile.squaredNorm(workers: workers) }
             let chunks = stride(from: 0, to: tile.rowCount, by: Self.chunkRows).map {
                 $0..<min($0 + Self.chunkRows, tile.rowCount)
             }
             let coordinates = parallelMap(count: chunks.count, workers: workers) { index in
-                self.coordinates(of: chunks[index], in: tile, directions: directions, count: count)
+                self.coordinates(
+                    of: chunks[index], in: tile, directions: directions, count: count,
+                    projects: measures == .projection)
             }
             for part in coordinates {
                 for index in projected.indices { projected[index] += part.projected[index] * factor }
@@ -61,11 +70,11 @@ struct StreamingOperator<Scalar: BLASScalar> {
         }
         let image = RowVectors(
             widths: widths, rowCount: count, blocks: sums.map { $0.total(scaledBy: factor) })
-        return Pass(image: image, projected: projected)
+        return Pass(image: image, projected: projected, trace: trace)
     }
 
     private func coordinates(
-        of rows: Range<Int>, in tile: GroupTile, directions: [[Scalar]], count: Int
+        of rows: Range<Int>, in tile: GroupTile, directions: [[Scalar]], count: Int, projects: Bool
     ) -> (values: [Scalar], projected: [Double]) {
         var values = [Scalar](repeating: 0, count: rows.count * count)
         var gradients: [Scalar] = []
@@ -76,6 +85,7 @@ struct StreamingOperator<Scalar: BLASScalar> {
                 gradients.span, direction.span, transposeB: true, into: &target, m: rows.count, n: count,
                 k: block.width, beta: 1)
         }
+        guard projects else { return (values, []) }
         let wide = values.map { Double($0) }
         var projected = [Double](repeating: 0, count: count * count)
         var target = projected.mutableSpan

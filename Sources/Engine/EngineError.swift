@@ -26,6 +26,8 @@ public enum EngineError: Error, Hashable, Sendable {
     case curvatureMissing(path: String, method: String)
     /// No stored curvature has that id.
     case curvatureUnknown(id: String, known: [String])
+    /// Several stored curvatures have ids that begin so.
+    case curvatureAmbiguous(id: String, matches: [String])
     /// A pattern of `--layers` matches no layer.
     case patternMatchesNothing(pattern: String, layers: [String])
     /// Global curvature couples all layers, so that a selection of layers needs a fit of its own.
@@ -84,6 +86,8 @@ extension EngineError: CustomStringConvertible {
         case .curvatureUnknown(let id, let known):
             "curvature '\(id)' is not in the store; it has "
                 + (known.isEmpty ? "none" : known.joined(separator: ", "))
+        case .curvatureAmbiguous(let id, let matches):
+            "curvature '\(id)' may be any of " + matches.joined(separator: ", ") + "; give more digits"
         case .patternMatchesNothing(let pattern, let layers):
             "--layers '\(pattern)' matches none of the \(layers.count) layers (\(layers.prefix(4).joined(separator: ", "))"
                 + (layers.count > 4 ? ", …)" : ")")

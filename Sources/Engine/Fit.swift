@@ -1,6 +1,9 @@
 public import Curvature
+import Checksum
+import LinearAlgebra
 import Schema
 public import Store
+import Synchronization
 
 /// Eigenvectors kept per group unless the caller says otherwise.
 public let defaultCurvatureRank = 256
@@ -10,103 +13,207 @@ public struct FitReport: Sendable {
     /// The stored curvature; its digest is its id.
     public let record: CurvatureRecord
     /// The fitted groups: one per layer, or one for all.
-    public let groups: [Group]
+    public let groups: [FittedGroup]
     /// Rows it was fitted on.
     public let rowCount: Int
-
-    /// What one group's fit captured.
-    public struct Group: Sendable {
-        /// The layers of the group.
-        public let layerNames: [String]
-        /// D.
-        public let gradientLength: Int
-        /// Eigenpairs kept.
-        public let rank: Int
-        /// How they were found.
-        public let algorithm: FitAlgorithm
-        /// tr(H).
-        public let trace: Double
-        /// Σ of the kept eigenvalues / tr(H).
-        public let capturedEnergy: Double
-        /// tr(H) / s²_1.
-        public let stableRank: Double
-        /// s² of the first eigenvector kept.
-        public let largestEigenvalue: Double
-        /// s² of the last eigenvector kept.
-        public let smallestEigenvalue: Double
-        /// Passes over the group's rows.
-        public let passCount: Int
-        /// max |V Vᵀ − I|, and max ‖H v − s² v‖ / s²_1.
-        public let orthogonalityError: Double
-        /// max ‖H v − s² v‖ / s²_1.
-        public let residual: Double
-
-        init(_ group: CurvatureGroup, schema: StoreSchema) {
-            layerNames = group.layers.map { schema.layers[$0].name }
-            gradientLength = group.gradientLength
-            rank = group.rank
-            algorithm = group.algorithm
-            trace = group.trace
-            capturedEnergy = group.capturedEnergy
-            stableRank = group.stableRank
-            largestEigenvalue = group.eigenvalues.first ?? 0
-            smallestEigenvalue = group.eigenvalues.last ?? 0
-            passCount = group.passes
-            orthogonalityError = group.orthogonalityError
-            residual = group.residual
-        }
-    }
+    /// Whether the very same fit was in the store before, so that nothing was computed.
+    public let existed: Bool
+    /// Groups taken over from an interrupted fit.
+    public let resumedGroupCount: Int
+    /// What was planned; nil if the fit existed.
+    public let outlook: FitOutlook?
+    /// Stored bytes that were read.
+    public let byteCount: Int
+    /// Floating-point operations, Double ones counted twice.
+    public let operationCount: Double
+    /// Largest resident memory of the process so far, if the system tells.
+    public let peakMemoryBytes: Int?
+    /// What the reader of the report should know.
+    public let warnings: [String]
 }
 
 /// Fits curvature on all live rows of a store and makes it the active one.
 ///
-/// Holds the store's writer lock for the duration; a killed fit leaves the store as it was.
+/// A fit of the same rows with the same options is not repeated. Finished groups are kept in the store's tmp/ until the curvature
+/// is whole, so that the same fit, started again after an interruption, computes the missing ones only.
+/// Holds the store's writer lock for the duration; an interrupted fit leaves the store as it was, but for those parts.
 public func fitCurvature(
     of storePath: String, options: FitOptions, control: OperationControl = OperationControl()
 ) throws -> FitReport {
     let writer = try StoreWriter.open(at: storePath)
-    let snapshot = writer.snapshot()
-    let rows = try LiveRows(snapshot)
-    guard rows.rowCount > 0 else { throw EngineError.storeEmpty(path: storePath) }
-    let schema = snapshot.schema
-    let source = RowSource(
-        layers: schema.layers, tileRowCounts: rows.blocks.map(\.rowCount),
-        read: { tile, layer in
-            try control.cancellation.check()
-            return try rows.readTile(block: tile, layer: layer)
-        })
-    let fitted = try fitUnwrapped(source, options: options) { share in
-        control.report(
-            ProgressUpdate(
-                stage: "fit", completedCount: Int(share * 1000), totalCount: 1000, byteCount: 0, unit: .share))
+    let session = try FitSession(writer.snapshot(), storePath: storePath, options: options)
+    if let record = session.existing {
+        if writer.snapshot().activeCurvature != record.digest { try writer.activateCurvature(record.digest) }
+        let groups = try writer.snapshot().readCurvature(record.digest)
+        return session.report(record, groups: groups, existed: true)
     }
+    let parts = writer.fitParts
+    let keys = session.keys
+    let fitted = try session.fitGroups(keys: keys, parts: parts, control: control)
     try control.cancellation.check()
 
-    let trace = fitted.groups.reduce(0) { $0 + $1.trace }
-    let captured = fitted.groups.reduce(0) { $0 + $1.eigenvalues.reduce(0, +) }
-    let reports = fitted.groups.map { FitReport.Group($0, schema: schema) }
+    let groups = fitted.map(\.group)
+    let trace = groups.reduce(0) { $0 + $1.trace }
+    let captured = groups.reduce(0) { $0 + $1.eigenvalues.reduce(0, +) }
     let digest = try writer.writeCurvature(
-        fitted.groups.map(CurvatureGroupData.init),
+        groups,
         description: CurvatureDescription(
             scope: options.scope.rawValue,
-            algorithm: Set(reports.map(\.algorithm.rawValue)).sorted().joined(separator: "+"),
-            rank: fitted.groups.map(\.rank).max() ?? 0, capturedEnergy: trace > 0 ? min(1, captured / trace) : 1,
-            fittedGeneration: snapshot.generation, fittedRowCount: rows.rowCount, fittedRowDigest: snapshot.rowDigest,
-            provenance: provenance(of: options)))
-    let record = try writer.snapshot().curvature(digest)
-    return FitReport(record: record, groups: reports, rowCount: rows.rowCount)
+            algorithm: Set(groups.map(\.details.algorithm)).sorted().joined(separator: "+"),
+            rank: groups.map(\.eigenvalues.count).max() ?? 0, capturedEnergy: trace > 0 ? min(1, captured / trace) : 1,
+            fittedGeneration: session.snapshot.generation, fittedRowCount: session.rows.rowCount,
+            fittedRowDigest: session.snapshot.rowDigest, provenance: session.provenance))
+    parts.remove(keys)
+    return session.report(
+        try writer.snapshot().curvature(digest), groups: groups, existed: false,
+        resumedCount: fitted.filter(\.isResumed).count, operationCount: fitted.reduce(0) { $0 + $1.operationCount })
 }
 
-/// What explains a fit, as JSON text.
-private func provenance(of options: FitOptions) -> String {
-    "{\"exact\":\(options.exact),\"rank\":\(options.rank.map(String.init) ?? "null"),\"seed\":\(options.seed)}"
+/// What a fit would do, without doing it.
+public func planCurvature(of storePath: String, options: FitOptions) throws -> FitOutlook {
+    let session = try FitSession(try Snapshot.open(at: storePath), storePath: storePath, options: options)
+    return session.outlook
 }
 
-/// `fit`, but an error of the rows' source comes out as itself: it says more than that a tile could not be read.
+/// One fit of one snapshot: planned, keyed by content.
+private struct FitSession: Sendable {
+    let snapshot: Snapshot
+    let rows: LiveRows
+    let options: FitOptions
+    let outlook: FitOutlook
+    /// Stored bytes of each layer's pages.
+    let layerByteCounts: [Int]
+
+    var plan: FitPlan { outlook.plan }
+    var existing: CurvatureRecord? { outlook.existing }
+
+    /// A group as the store keeps it.
+    struct Part: Sendable {
+        let group: CurvatureGroupData
+        let isResumed: Bool
+        let operationCount: Double
+    }
+
+    init(_ snapshot: Snapshot, storePath: String, options: FitOptions) throws {
+        let rows = try LiveRows(snapshot)
+        guard rows.rowCount > 0 else { throw EngineError.storeEmpty(path: storePath) }
+        let plan = try planFit(
+            layers: snapshot.schema.layers, tileRowCounts: rows.blocks.map(\.rowCount), options: options)
+        let provenance = Self.provenance(of: options, plan: plan)
+        let byteCounts = try rows.statistics().layerByteCounts
+        self.snapshot = snapshot
+        self.rows = rows
+        self.options = options
+        layerByteCounts = byteCounts
+        outlook = FitOutlook(
+            plan: plan, rowCount: rows.rowCount,
+            groups: plan.groups.map { group in
+                FitOutlook.Group(
+                    layerNames: group.layers.map { snapshot.schema.layers[$0].name }, plan: group,
+                    byteCount: group.layers.reduce(0) { $0 + byteCounts[$1] } * group.passes)
+            },
+            existing: snapshot.curvatures.first {
+                $0.description.fittedRowDigest == snapshot.rowDigest && $0.description.provenance == provenance
+                    && $0.description.scope == options.scope.rawValue
+            })
+    }
+
+    var provenance: String { Self.provenance(of: options, plan: plan) }
+
+    /// What explains a fit, and what a fit depends on besides the rows and the scope, as JSON text.
+    private static func provenance(of options: FitOptions, plan: FitPlan) -> String {
+        let algorithms = Set(plan.groups.map { "\"\($0.algorithm.rawValue)/\($0.arithmetic.rawValue)\"" }).sorted()
+        var text = "{\"algorithms\":[\(algorithms.joined(separator: ","))],\"exact\":\(options.exact)"
+        if plan.groups.contains(where: { $0.algorithm == .krylov }) { text += ",\"passes\":\(options.passes)" }
+        return text + ",\"rank\":\(options.rank.map(String.init) ?? "null"),\"seed\":\(options.seed)}"
+    }
+
+    /// The content address of each group's fit: everything that its eigenpairs depend on besides the rows.
+    var keys: [Digest] {
+        plan.groups.map { group in
+            let words: [String] = [
+                "1", "\(group.layers)", "\(group.rank)", "\(options.exact)", "\(options.seed)",
+                group.algorithm.rawValue, group.arithmetic.rawValue, group.solver.rawValue, "\(group.blockRows)",
+                "\(group.basisRows)", "\(group.algorithm == .krylov ? group.passes : 0)",
+            ]
+            return Digest(of: Array(words.joined(separator: "|").utf8))
+        }
+    }
+
+    func fitGroups(keys: [Digest], parts: FitParts, control: OperationControl) throws -> [Part] {
+        let rows = rows
+        let source = RowSource(
+            layers: snapshot.schema.layers, tileRowCounts: rows.blocks.map(\.rowCount),
+            read: { tile, layer in
+                try control.cancellation.check()
+                return try rows.readTile(block: tile, layer: layer)
+            })
+        let progress = SharedProgress(weights: plan.groups.map(\.operationCount), control: control)
+        var groupOptions = options
+        groupOptions.workers = plan.workersPerGroup
+        let (plan, options) = (plan, groupOptions)
+        return try parallelMap(count: plan.groups.count, workers: plan.concurrentGroups) { index in
+            try control.cancellation.check()
+            if let kept = parts.read(keys[index]) {
+                progress.set(index, share: 1)
+                return Part(group: kept, isResumed: true, operationCount: 0)
+            }
+            let group = try fitUnwrapped(source, plan: plan.groups[index], options: options) { share in
+                progress.set(index, share: share)
+            }
+            let data = CurvatureGroupData(group)
+            // A fit of one group has nothing to go on with: the next thing is the whole file.
+            if plan.groups.count > 1 { try parts.write(data, key: keys[index], scope: options.scope.rawValue) }
+            return Part(group: data, isResumed: false, operationCount: group.operationCount)
+        }
+    }
+
+    func report(
+        _ record: CurvatureRecord, groups: [CurvatureGroupData], existed: Bool, resumedCount: Int = 0,
+        operationCount: Double = 0
+    ) -> FitReport {
+        let fitted = groups.map { FittedGroup($0, schema: snapshot.schema) }
+        let bytes = groups.reduce(0) { sum, group in
+            sum + group.layers.reduce(0) { $0 + layerByteCounts[$1] } * group.details.passCount
+        }
+        return FitReport(
+            record: record, groups: fitted, rowCount: rows.rowCount, existed: existed, resumedGroupCount: resumedCount,
+            outlook: existed ? nil : outlook, byteCount: existed ? 0 : bytes, operationCount: operationCount,
+            peakMemoryBytes: peakResidentBytes(),
+            warnings: fitWarnings(fitted, rowCount: rows.rowCount, exact: options.exact, rank: options.rank))
+    }
+}
+
+/// The progress of several groups at a time as that of the whole.
+private final class SharedProgress: Sendable {
+    private let weights: [Double]
+    private let control: OperationControl
+    private let shares: Mutex<[Double]>
+
+    init(weights: [Double], control: OperationControl) {
+        self.weights = weights.map { max(1, $0) }
+        self.control = control
+        shares = Mutex([Double](repeating: 0, count: weights.count))
+    }
+
+    func set(_ index: Int, share: Double) {
+        shares.withLock { shares in
+            shares[index] = max(shares[index], share)
+            let done = zip(shares, weights).reduce(0) { $0 + $1.0 * $1.1 } / weights.reduce(0, +)
+            control.report(
+                ProgressUpdate(
+                    stage: "fit", completedCount: Int(done * 1000), totalCount: 1000, byteCount: 0, unit: .share))
+        }
+    }
+}
+
+/// `fitGroup`, but an error of the rows' source comes out as itself: it says more than that a tile could not be read.
 private func fitUnwrapped(
-    _ source: RowSource, options: FitOptions, progress: @escaping @Sendable (Double) -> Void
-) throws -> FittedCurvature {
-    let result = Result { () throws(CurvatureError) in try fit(source, options: options, progress: progress) }
+    _ source: RowSource, plan: GroupPlan, options: FitOptions, progress: @escaping @Sendable (Double) -> Void
+) throws -> CurvatureGroup {
+    let result = Result { () throws(CurvatureError) in
+        try fitGroup(source, plan: plan, options: options, progress: progress)
+    }
     if case .failure(.unreadable(_, _, let underlying)) = result { throw underlying }
     return try result.get()
 }

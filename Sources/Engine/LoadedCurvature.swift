@@ -20,12 +20,7 @@ struct LoadedCurvature: Sendable {
     ) throws {
         let record: CurvatureRecord
         if let identifier {
-            let matches = snapshot.curvatures.filter { $0.digest.description.hasPrefix(identifier) }
-            guard matches.count == 1, let match = matches.first else {
-                throw EngineError.curvatureUnknown(
-                    id: identifier, known: snapshot.curvatures.map { $0.digest.description })
-            }
-            record = match
+            record = try snapshot.curvature(startingWith: identifier)
         } else {
             guard let active = snapshot.curvatures.first(where: { $0.digest == snapshot.activeCurvature }) else {
                 throw EngineError.curvatureMissing(path: storePath, method: method.rawValue)
@@ -38,9 +33,5 @@ struct LoadedCurvature: Sendable {
     }
 
     /// A warning when the rows have changed since the fit; nil when they have not.
-    func staleness(of snapshot: Snapshot) -> String? {
-        guard record.description.fittedRowDigest != snapshot.rowDigest else { return nil }
-        return "the curvature was fitted on \(rowCount) rows, the store has \(snapshot.rowCount) now; "
-            + "'lorif fit' brings it up to date"
-    }
+    func staleness(of snapshot: Snapshot) -> String? { snapshot.coverage(of: record).warning }
 }

@@ -17,8 +17,10 @@ public struct Plan: Sendable, Hashable {
     public let form: Form
     /// Store positions of the layers read.
     public let layers: [Int]
-    /// Queries in all.
+    /// Queries in all, those of each damping counted.
     public let queryCount: Int
+    /// Dampings that every query is scored with; 1 for methods without.
+    public let dampingCount: Int
     /// Rows to score.
     public let rowCount: Int
     /// Queries scored in one scan of the rows, and how many scans that takes.
@@ -47,10 +49,11 @@ struct ScanStatistics: Sendable {
 /// Chooses the plan of a query; a pure function of its arguments.
 enum Planner {
     static func plan(
-        method: Method, layers: [Int], queryCount: Int, queryRank: Int?, basisRanks: [Int: Int],
+        method: Method, layers: [Int], queryCount: Int, dampingCount: Int = 1, queryRank: Int?, basisRanks: [Int: Int],
         statistics: ScanStatistics, workers: Int, memoryBytes: Int
     ) -> Plan {
         let schema = statistics.schema
+        let queryCount = max(1, queryCount) * dampingCount
         let form: Plan.Form = !method.needsQueries ? .coordinates : (method.needsCurvature ? .folded : .direct)
         let gradientLength = layers.reduce(0) { $0 + schema.layers[$1].gradientLength }
 
@@ -67,8 +70,8 @@ enum Planner {
         // Folding holds the queries twice more in Double for a moment.
         let bytesPerQuery = (form == .folded ? 20 : 4) * queryNumbers + 4 * statistics.largestBlockRowCount * workers
         let available = memoryBytes - tileBytes
-        let queriesPerScan = max(1, min(max(1, queryCount), available / max(1, bytesPerQuery)))
-        let scanCount = form == .coordinates ? 1 : (queryCount + queriesPerScan - 1) / queriesPerScan
+        let queriesPerScan = max(1, min(queryCount, available / max(1, bytesPerQuery)))
+        let scanCount = (queryCount + queriesPerScan - 1) / queriesPerScan
 
         var flopsPerRow = 0
         for layer in layers {
@@ -78,11 +81,12 @@ enum Planner {
                     layer: shape, queryCount: queryCount, queryRank: form == .direct ? queryRank : nil)
             }
             if method.needsSelfInfluence {
-                flopsPerRow += 2 * (basisRanks[layer] ?? 0) * shape.gradientLength * scanCount
+                flopsPerRow += 2 * (basisRanks[layer] ?? 0) * shape.gradientLength * max(dampingCount, scanCount)
             }
         }
         return Plan(
-            form: form, layers: layers, queryCount: queryCount, rowCount: statistics.rowCount,
+            form: form, layers: layers, queryCount: queryCount, dampingCount: dampingCount,
+            rowCount: statistics.rowCount,
             queriesPerScan: queriesPerScan, scanCount: scanCount, workers: workers,
             byteCount: layers.reduce(0) { $0 + statistics.layerByteCounts[$1] } * scanCount,
             flopCount: flopsPerRow * statistics.rowCount,

@@ -14,8 +14,10 @@ struct PreparedScan: Sendable {
     let scorers: [LayerScorer]
     /// ‖g_q‖ over the selected layers, for cosine.
     let queryNorms: [Double]
-    /// The damped curvature groups that self-influence sums over.
-    let groups: [DampedGroup]
+    /// The damped curvature groups that self-influence sums over, for each damping of the scan.
+    let groups: [[DampedGroup]]
+    /// Of every query of the scan, its damping's place in `groups`.
+    let dampingOfQuery: [Int]
     /// Whether the curvature was fitted on the rows of the store as they are.
     let curvatureIsCurrent: Bool
 }
@@ -29,7 +31,7 @@ extension PreparedScan {
     ) throws -> [Float] {
         var scores = [Float](repeating: 0, count: queryCount * rowCount)
         var squaredNorms = method == .cosine ? [Double](repeating: 0, count: rowCount) : []
-        var selfInfluences = method.needsSelfInfluence ? [Double](repeating: 0, count: rowCount) : []
+        var selfInfluences = groups.map { _ in [Double](repeating: 0, count: rowCount) }
         // Tiles of the groups not yet complete; a per-layer group completes with its own layer.
         var pendingTiles: [Int: LayerTile] = [:]
 
@@ -44,12 +46,12 @@ extension PreparedScan {
             }
             if method.needsSelfInfluence {
                 pendingTiles[layer] = tile
-                for group in groups where group.layers.last == layer {
+                // All dampings have the same groups.
+                for (position, group) in (groups.first ?? []).enumerated() where group.layers.last == layer {
                     let tiles = group.layers.compactMap { pendingTiles.removeValue(forKey: $0) }
-                    for (row, value) in try group.selfInfluence(of: tiles, forFittedRows: curvatureIsCurrent)
-                        .enumerated()
-                    {
-                        selfInfluences[row] += value
+                    for (damping, members) in groups.enumerated() {
+                        let values = try members[position].selfInfluence(of: tiles, forFittedRows: curvatureIsCurrent)
+                        for (row, value) in values.enumerated() { selfInfluences[damping][row] += value }
                     }
                 }
             }
@@ -59,7 +61,7 @@ extension PreparedScan {
     }
 
     private func finish(
-        _ scores: inout [Float], rowCount: Int, squaredNorms: [Double], selfInfluences: [Double]
+        _ scores: inout [Float], rowCount: Int, squaredNorms: [Double], selfInfluences: [[Double]]
     ) {
         switch method {
         case .dot, .influence:
@@ -73,12 +75,14 @@ extension PreparedScan {
                 }
             }
         case .selfInfluence:
-            for row in 0..<rowCount { scores[row] = Float(selfInfluences[row]) }
+            for (query, damping) in dampingOfQuery.enumerated() {
+                for row in 0..<rowCount { scores[query * rowCount + row] = Float(selfInfluences[damping][row]) }
+            }
         case .relatif:
             for query in 0..<queryCount {
                 for row in 0..<rowCount {
                     let index = query * rowCount + row
-                    let root = selfInfluences[row].squareRoot()
+                    let root = selfInfluences[dampingOfQuery[query]][row].squareRoot()
                     scores[index] = root > 0 ? Float(Double(scores[index]) / root) : 0
                 }
             }

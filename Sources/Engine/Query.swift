@@ -26,7 +26,8 @@ private struct QuerySession {
     let rows: LiveRows
     let queries: QueryGradients?
     let curvature: LoadedCurvature?
-    let groups: [DampedGroup]
+    /// The groups with each damping.
+    let groups: [[DampedGroup]]
     /// Whether the curvature was fitted on exactly the rows that are scored.
     let curvatureIsCurrent: Bool
     let plan: Plan
@@ -34,7 +35,7 @@ private struct QuerySession {
 
     init(_ request: QueryRequest, storePath: String) throws {
         let method = request.method
-        if request.damping != nil, !method.needsCurvature {
+        if !request.dampings.isEmpty, !method.needsCurvature {
             throw EngineError.dampingNotApplicable(method: method.rawValue)
         }
         let snapshot = try Snapshot.open(at: storePath, named: request.snapshotName)
@@ -67,8 +68,9 @@ private struct QuerySession {
             if let warning = loaded.staleness(of: snapshot) { warnings.append(warning) }
             curvature = loaded
         }
-        let damping = request.damping ?? .relative(QueryRequest.defaultRelativeDamping)
-        groups = try curvature?.groups.map { try DampedGroup($0, schema: schema, damping: damping) } ?? []
+        groups = try Self.dampings(of: request).map { damping in
+            try curvature?.groups.map { try DampedGroup($0, schema: schema, damping: damping) } ?? []
+        }
 
         let rows = try LiveRows(snapshot).selecting(request.rows, workers: request.workers)
         guard rows.rowCount > 0 else { throw EngineError.selectionEmpty(path: storePath) }
@@ -79,9 +81,10 @@ private struct QuerySession {
         curvatureIsCurrent = curvature?.staleness(of: snapshot) == nil
         self.warnings = warnings
         plan = Planner.plan(
-            method: method, layers: layers, queryCount: queries?.batch.rowCount ?? 1, queryRank: queries?.largestRank,
+            method: method, layers: layers, queryCount: queries?.batch.rowCount ?? 1,
+            dampingCount: curvature == nil ? 1 : groups.count, queryRank: queries?.largestRank,
             basisRanks: Dictionary(
-                uniqueKeysWithValues: groups.flatMap { group in group.layers.map { ($0, group.rank) } }),
+                uniqueKeysWithValues: groups[0].flatMap { group in group.layers.map { ($0, group.rank) } }),
             statistics: try rows.statistics(), workers: request.workers, memoryBytes: request.memoryBytes)
     }
 
@@ -89,7 +92,7 @@ private struct QuerySession {
         let queryIdentifiers = queries?.identifiers ?? [Method.selfInfluence.rawValue]
         let sink = try request.scoresPath.map { path in
             try ScoreSink(
-                path: path, queryCount: plan.queryCount, exampleCount: rows.rowCount,
+                path: path, queryCount: plan.queryCount, dampingCount: plan.dampingCount, exampleCount: rows.rowCount,
                 metadata: try scoreMetadata(queryIdentifiers: queryIdentifiers))
         }
         let examples = ExampleReader(rows)
@@ -103,31 +106,44 @@ private struct QuerySession {
             let lists = try scanner.scan(
                 completedRowCount: scan * rows.rowCount, totalRowCount: plan.scanCount * rows.rowCount,
                 control: control)
-            let metadata = try queries?.batch.metadata(rows: range)
+            let metadata = try queries.map { queries in
+                try pieces(of: range).flatMap { try queries.batch.metadata(rows: $0.queries) }
+            }
             for (offset, query) in range.enumerated() {
                 answers.append(
                     QueryAnswer(
-                        identifier: queryIdentifiers[query], metadata: metadata?[offset],
+                        identifier: queryIdentifiers[query % queryIdentifiers.count], metadata: metadata?[offset],
+                        dampingIndex: query / queryIdentifiers.count,
                         top: try examples.resolve(lists.top[offset]),
                         bottom: try examples.resolve(lists.bottom[offset])))
             }
         }
         try sink?.finish()
         return QueryResult(
-            method: request.method, answers: answers, damping: dampingUsed, curvature: curvature?.record.digest,
+            method: request.method, answers: answers, dampings: dampingsUsed, curvature: curvature?.record.digest,
             scope: curvature?.scopeName, curvatureRowCount: curvature?.rowCount,
             layerNames: plan.layers.map { rows.snapshot.schema.layers[$0].name }, plan: plan,
             generation: rows.snapshot.generation, rowCount: rows.rowCount, warnings: warnings)
     }
 
-    private var dampingUsed: DampingUsed? {
-        guard curvature != nil else { return nil }
-        let relative: Double? =
-            switch request.damping ?? .relative(QueryRequest.defaultRelativeDamping) {
-            case .relative(let ratio): ratio
-            case .absolute: nil
-            }
-        return DampingUsed(relative: relative, lambdas: groups.map(\.lambda))
+    /// The dampings asked for, or the default one.
+    private static func dampings(of request: QueryRequest) -> [Damping] {
+        request.dampings.isEmpty ? [.relative(QueryRequest.defaultRelativeDamping)] : request.dampings
+    }
+
+    private var dampingsUsed: [DampingUsed] {
+        guard curvature != nil else { return [] }
+        return zip(Self.dampings(of: request), groups).map { DampingUsed(damping: $0, lambdas: $1.map(\.lambda)) }
+    }
+
+    /// A range of scored queries, which count through all dampings, cut by damping.
+    private func pieces(of range: Range<Int>) -> [(damping: Int, queries: Range<Int>)] {
+        let count = plan.queryCount / plan.dampingCount
+        return (0..<plan.dampingCount).compactMap { damping in
+            let part = range.clamped(to: (damping * count)..<((damping + 1) * count))
+            guard !part.isEmpty else { return nil }
+            return (damping, (part.lowerBound - damping * count)..<(part.upperBound - damping * count))
+        }
     }
 
     /// Reads a range of queries and puts them into the form that is scored.
@@ -137,11 +153,15 @@ private struct QuerySession {
         var queryNorms: [Double] = []
         if let queries, curvature != nil {
             var folded: [Int: [Float]] = [:]
-            for group in groups {
-                let gradients = try group.layers.map { try queries.readFull(layer: $0, queries: range) }
-                let preconditioned = try group.precondition(
-                    gradients, queryCount: range.count, forFittedRows: curvatureIsCurrent, workers: plan.workers)
-                for (layer, values) in zip(group.layers, preconditioned) { folded[layer] = values }
+            for (damping, part) in pieces(of: range) {
+                for group in groups[damping] {
+                    let gradients = try group.layers.map { try queries.readFull(layer: $0, queries: part) }
+                    let preconditioned = try group.precondition(
+                        gradients, queryCount: part.count, forFittedRows: curvatureIsCurrent, workers: plan.workers)
+                    for (layer, values) in zip(group.layers, preconditioned) {
+                        folded[layer, default: []].append(contentsOf: values)
+                    }
+                }
             }
             scorers = plan.layers.map { layer in
                 guard let values = folded[layer] else { preconditionFailure("layer \(layer) is in no curvature group") }
@@ -161,9 +181,12 @@ private struct QuerySession {
             }
             queryNorms = squared.map { $0.squareRoot() }
         }
+        let dampings = pieces(of: range)
         return PreparedScan(
             method: request.method, queryCount: range.count, layers: plan.layers, scorers: scorers,
-            queryNorms: queryNorms, groups: request.method.needsSelfInfluence ? groups : [],
+            queryNorms: queryNorms,
+            groups: request.method.needsSelfInfluence ? dampings.map { groups[$0.damping] } : [],
+            dampingOfQuery: dampings.enumerated().flatMap { place, piece in piece.queries.map { _ in place } },
             curvatureIsCurrent: curvatureIsCurrent)
     }
 
@@ -178,12 +201,15 @@ private struct QuerySession {
             "sign": "positive = training on the example lowers the query's loss",
             "store": rows.snapshot.identity.description,
         ]
-        if let curvature, let used = dampingUsed {
+        let used = dampingsUsed
+        if let curvature, let first = used.first {
+            let values = used.map { JSONText.number($0.value) }
+            let lambdas = used.map { "[" + $0.lambdas.map { JSONText.number($0) }.joined(separator: ",") + "]" }
             metadata["curvature"] = curvature.record.digest.description
             metadata["scope"] = curvature.scopeName
-            metadata["damping_kind"] = used.relative == nil ? "absolute" : "relative"
-            metadata["damping"] = JSONText.number(used.relative ?? used.lambdas.first ?? 0)
-            metadata["lambdas"] = "[" + used.lambdas.map { JSONText.number($0) }.joined(separator: ",") + "]"
+            metadata["damping_kind"] = first.relative == nil ? "absolute" : "relative"
+            metadata["damping"] = used.count == 1 ? values[0] : "[" + values.joined(separator: ",") + "]"
+            metadata["lambdas"] = used.count == 1 ? lambdas[0] : "[" + lambdas.joined(separator: ",") + "]"
         }
         return metadata
     }

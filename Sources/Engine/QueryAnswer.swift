@@ -1,4 +1,5 @@
 public import Checksum
+public import Curvature
 public import Schema
 
 /// One example of a ranked list.
@@ -19,6 +20,8 @@ public struct QueryAnswer: Sendable {
     public let identifier: String
     /// User metadata, if there is any.
     public let metadata: MetadataRecord?
+    /// Which of the result's dampings it was computed with; 0 for methods without.
+    public let dampingIndex: Int
     /// Highest scores, descending; ties by id.
     public let top: [RankedExample]
     /// Lowest scores, ascending; ties by id.
@@ -27,20 +30,29 @@ public struct QueryAnswer: Sendable {
 
 /// The damping that a result was computed with.
 public struct DampingUsed: Sendable {
-    /// ρ, when the damping was relative.
-    public let relative: Double?
+    /// What was asked for.
+    public let damping: Damping
     /// λ by group: one per selected layer, or one for global curvature.
     public let lambdas: [Double]
+
+    /// ρ, when the damping was relative.
+    public var relative: Double? { if case .relative(let ratio) = damping { ratio } else { nil } }
+    /// ρ or λ, as it was asked for.
+    public var value: Double {
+        switch damping {
+        case .relative(let value), .absolute(let value): value
+        }
+    }
 }
 
 /// The answers to all queries, and how they were computed.
 public struct QueryResult: Sendable {
     /// How the scores were computed.
     public let method: Method
-    /// One per query, in the order of the file.
+    /// One per query, in the order of the file; of several dampings one after another.
     public let answers: [QueryAnswer]
-    /// nil for methods without curvature.
-    public let damping: DampingUsed?
+    /// In the order of the request; empty for methods without curvature.
+    public let dampings: [DampingUsed]
     /// The curvature used.
     public let curvature: Digest?
     /// "per-layer" or "global".

@@ -8,8 +8,8 @@ public struct QueryRequest: Sendable {
     public var queriesPath: String?
     /// A JSONL file of the queries' metadata; nil: the file beside the queries, if there is one.
     public var queryMetadataPath: String?
-    /// nil: `defaultRelativeDamping`. Only for methods with curvature.
-    public var damping: Damping?
+    /// Empty: `defaultRelativeDamping`. Several are answered by the same scan. Only for methods with curvature.
+    public var dampings: [Damping]
     /// The curvature to use; nil: the active one.
     public var curvature: String?
     /// Glob patterns of the layers to score; empty: all.
@@ -35,7 +35,7 @@ public struct QueryRequest: Sendable {
     /// A request; everything has a default.
     public init(
         method: Method = .influence, queriesPath: String? = nil, queryMetadataPath: String? = nil,
-        damping: Damping? = nil, curvature: String? = nil, layerPatterns: [String] = [],
+        dampings: [Damping] = [], curvature: String? = nil, layerPatterns: [String] = [],
         rows: RowSelection = .all, snapshotName: String? = nil, topCount: Int = 10,
         bottomCount: Int = 0, scoresPath: String? = nil, workers: Int = availableProcessorCount(),
         memoryBytes: Int = 2 << 30
@@ -43,7 +43,7 @@ public struct QueryRequest: Sendable {
         self.method = method
         self.queriesPath = queriesPath
         self.queryMetadataPath = queryMetadataPath
-        self.damping = damping
+        self.dampings = dampings
         self.curvature = curvature
         self.layerPatterns = layerPatterns
         self.rows = rows

@@ -5,10 +5,13 @@ import Synchronization
 final class ScoreSink: Sendable {
     private let writer: Mutex<ScoreMatrixWriter?>
 
-    init(path: String, queryCount: Int, exampleCount: Int, metadata: [String: String]) throws(InterchangeError) {
+    init(
+        path: String, queryCount: Int, dampingCount: Int, exampleCount: Int, metadata: [String: String]
+    ) throws(InterchangeError) {
         writer = Mutex(
             try ScoreMatrixWriter(
-                path: path, queryCount: queryCount, exampleCount: exampleCount, metadata: metadata))
+                path: path, queryCount: queryCount, matrixCount: dampingCount, exampleCount: exampleCount,
+                metadata: metadata))
     }
 
     /// Writes some columns of one row; safe from any thread.

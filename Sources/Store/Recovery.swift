@@ -3,7 +3,8 @@ import Files
 /// What a writer does before anything else: it removes what an interrupted one has left.
 ///
 /// Every file is written under tmp/ and named by the catalog only when it is whole, so whatever the catalog does not name is
-/// garbage, and removing it is safe to interrupt and to repeat. Only the holder of the lock may do it.
+/// garbage, and removing it is safe to interrupt and to repeat. Only the holder of the lock may do it. The finished parts of an
+/// interrupted fit stay as long as the rows that it was fitted on are the live ones (`FitParts`).
 enum Recovery {
     /// Files that the catalog does not name.
     static func orphans(
@@ -12,7 +13,9 @@ enum Recovery {
         let segmentNames = contents.segmentFileNames
         let curvatureNames = contents.curvatureFileNames
         return try wrapping { () throws(FileError) in
+            let rowDigest = contents.rowDigest
             let temporary = try fileNames(inDirectory: directory.temporaryPath)
+                .filter { !FitParts.isPart($0, of: rowDigest) }
             let segments = try fileNames(inDirectory: directory.segmentsPath).filter { !segmentNames.contains($0) }
             let curvatures = try fileNames(inDirectory: directory.curvaturePath).filter { !curvatureNames.contains($0) }
             return temporary.map { directory.temporaryPath + "/" + $0 }

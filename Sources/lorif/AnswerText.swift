@@ -7,7 +7,12 @@ import Schema
 /// The answers for reading: per query its text, then helpful and harmful examples, then how they were computed.
 func answerTable(_ result: QueryResult, elapsedSeconds: Double, width: Int, scoresPath: String?) -> String {
     var text = ""
+    var heading = -1
     for answer in result.answers {
+        if result.dampings.count > 1, answer.dampingIndex != heading {
+            heading = answer.dampingIndex
+            text += "— \(dampingText(result.dampings[heading])) —\n\n"
+        }
         if result.method.needsQueries {
             text += "query \(answer.identifier)\n"
             if let snippet = snippet(of: answer.metadata) {
@@ -67,16 +72,29 @@ private func snippet(of metadata: MetadataRecord?) -> String? {
     return nil
 }
 
+private func dampingText(_ damping: DampingUsed) -> String {
+    let lambdas = damping.lambdas.sorted()
+    var text = damping.relative.map { "ρ = \(String(format: "%g", $0)), " } ?? ""
+    if let low = lambdas.first, let high = lambdas.last {
+        text += low == high ? String(format: "λ = %.4g", low) : String(format: "λ = %.4g … %.4g", low, high)
+    }
+    return text
+}
+
+/// The name of the damping's column in a sweep; nil when all answers have the same damping.
+private func dampingColumn(_ result: QueryResult) -> String? {
+    guard result.dampings.count > 1 else { return nil }
+    return result.dampings[0].relative == nil ? "damping" : "relative_damping"
+}
+
 /// One line on method, damping, curvature, rows, bytes and time.
 private func footer(_ result: QueryResult, elapsedSeconds: Double) -> String {
     var parts = [result.method.rawValue]
-    if let damping = result.damping {
-        let lambdas = damping.lambdas.sorted()
-        var text = damping.relative.map { "ρ = \(String(format: "%g", $0)), " } ?? ""
-        if let low = lambdas.first, let high = lambdas.last {
-            text += low == high ? String(format: "λ = %.4g", low) : String(format: "λ = %.4g … %.4g", low, high)
-        }
-        parts.append(text)
+    if result.dampings.count == 1 {
+        parts.append(dampingText(result.dampings[0]))
+    } else if let first = result.dampings.first {
+        let values = result.dampings.map { String(format: "%g", $0.value) }.joined(separator: ", ")
+        parts.append("\(first.relative == nil ? "λ" : "ρ") = \(values)")
     }
     if let curvature = result.curvature, let scope = result.scope {
         parts.append(
@@ -94,6 +112,9 @@ func answerLines(_ result: QueryResult) throws -> String {
     for (answer, direction, example) in results(result) {
         text +=
             "{\"query\":\(JSONText.quoted(answer.identifier)),\"direction\":\"\(direction)\",\"rank\":\(example.rank),"
+        if let name = dampingColumn(result) {
+            text += "\"\(name)\":\(JSONText.number(result.dampings[answer.dampingIndex].value)),"
+        }
         text += "\"id\":\(JSONText.quoted(example.identifier)),\"score\":\(JSONText.number(example.score)),"
         text += "\"metadata\":\(example.metadata.map { JSONText.object($0) } ?? "null")}\n"
     }
@@ -110,12 +131,16 @@ func answerCSV(_ result: QueryResult) -> String {
         }
     }
     var text =
-        (["query", "direction", "rank", "id", "score"] + fieldNames.map { "metadata.\($0)" })
+        ((dampingColumn(result).map { [$0] } ?? []) + ["query", "direction", "rank", "id", "score"]
+        + fieldNames.map { "metadata.\($0)" })
         .map(csvField).joined(separator: ",") + "\n"
     for (answer, direction, example) in results(result) {
         var cells = [
             answer.identifier, direction, String(example.rank), example.identifier, JSONText.number(example.score),
         ]
+        if dampingColumn(result) != nil {
+            cells.insert(JSONText.number(result.dampings[answer.dampingIndex].value), at: 0)
+        }
         for name in fieldNames { cells.append(plainText(example.metadata?[name])) }
         text += cells.map(csvField).joined(separator: ",") + "\n"
     }

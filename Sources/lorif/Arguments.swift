@@ -1,4 +1,5 @@
 public import ArgumentParser
+public import Curvature
 public import Engine
 import Foundation
 public import Schema
@@ -22,9 +23,23 @@ extension Encoding: ExpressibleByArgument {
 
 extension Engine.Method: ExpressibleByArgument {}
 
+extension FitAlgorithm: ExpressibleByArgument {}
+
 extension DuplicatePolicy: ExpressibleByArgument {}
 
 extension Atomicity: ExpressibleByArgument {}
+
+/// Numbers on the command line: `0.1` or `0.1,1,10`.
+struct NumberList: ExpressibleByArgument {
+    let values: [Double]
+
+    init?(argument: String) {
+        let words = argument.split(separator: ",", omittingEmptySubsequences: false)
+        let numbers = words.compactMap { Double($0) }
+        guard numbers.count == words.count, Set(numbers).count == numbers.count, numbers.count <= 64 else { return nil }
+        values = numbers
+    }
+}
 
 /// A number of bytes on the command line: `1073741824`, `512MiB`, `4GiB`, `2GB`.
 struct ByteCount: ExpressibleByArgument {

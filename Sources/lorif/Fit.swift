@@ -2,6 +2,7 @@ import ArgumentParser
 import Checksum
 import Curvature
 import Engine
+import Foundation
 import Store
 
 /// `lorif fit`: curvature of the stored rows.
@@ -12,77 +13,87 @@ struct Fit: ParsableCommand {
             Finds the eigenvalues and eigenvectors of H = Σ g gᵀ over the stored rows, per layer or over all layers together: \
             the leading R (truncated SVD), or all (--exact). The damping is chosen later, at query time.
 
+            Every fit is kept under an id of its contents; queries use the newest, or the one chosen with --use. The same fit is \
+            not computed twice. An interrupted fit goes on where it was when the same command is given again.
+
               lorif fit store --rank 256
+              lorif fit store --rank 256 --scope global --memory 4GiB --dry-run
+              lorif fit store --list
             """)
 
     @Argument(help: "The store.")
     var store: String
-    @Option(help: "Eigenvectors to keep per layer (or in all, with global scope).")
-    var rank: Int = defaultCurvatureRank
+    @Option(help: "Eigenvectors to keep per layer (or in all, with global scope); 256 unless said.")
+    var rank: Int?
     @Option(help: "per-layer or global.")
     var scope: ScopeArgument = .perLayer
     @Flag(help: "Keep every eigenvector: the exact damped inverse. For small stores or small layers.")
     var exact = false
+    @Option(help: "Most memory that the fit may take, as in 512MiB or 4GiB.")
+    var memory: ByteCount = ByteCount(4 << 30)
+    @Option(help: "Most passes over the rows, where they are iterated over; at least 2.")
+    var passes: Int = 5
+    @Option(help: "gram, kernel or krylov; chosen by cost and memory unless said.")
+    var algorithm: FitAlgorithm?
+    @Option(help: "Start of the random directions.")
+    var seed: UInt64 = 0
+    @Option(help: "Threads; all processors unless said.")
+    var threads: Int?
+    @Flag(help: "Print what the fit would do and cost, and stop.")
+    var dryRun = false
+    @Flag(help: "List the fitted curvatures.")
+    var list = false
+    @Option(help: ArgumentHelp("Make a fitted curvature the one in use; a prefix of its id will do.", valueName: "id"))
+    var use: String?
+    @Option(help: ArgumentHelp("Remove a fitted curvature; a prefix of its id will do.", valueName: "id"))
+    var drop: String?
     @Flag(help: "Print JSON.")
     var json = false
 
     func validate() throws {
-        guard rank >= 1 else { throw ValidationError("--rank must be at least 1, not \(rank)") }
+        if let rank, rank < 1 { throw ValidationError("--rank must be at least 1, not \(rank)") }
+        if exact, rank != nil { throw ValidationError("--exact keeps every eigenvector; leave out --rank") }
+        if passes < 2 { throw ValidationError("--passes must be at least 2, not \(passes)") }
+        if let threads, !(1...1024).contains(threads) {
+            throw ValidationError("--threads must be from 1 to 1024, not \(threads)")
+        }
+        guard [dryRun, list, use != nil, drop != nil].filter({ $0 }).count <= 1 else {
+            throw ValidationError("give one of --dry-run, --list, --use and --drop")
+        }
+        if exact, algorithm == .krylov {
+            throw ValidationError("--algorithm krylov gives truncated curvature only; leave out --exact")
+        }
+    }
+
+    private var options: FitOptions {
+        FitOptions(
+            scope: scope == .perLayer ? .perLayer : .global, rank: exact ? nil : rank ?? defaultCurvatureRank,
+            exact: exact, memoryBytes: memory.value, passes: passes, seed: seed,
+            workers: threads ?? availableProcessorCount(), algorithm: algorithm)
     }
 
     func run() throws {
-        let started = ContinuousClock.now
-        let report = try withProgress { control in
-            try fitCurvature(
-                of: store,
-                options: FitOptions(
-                    scope: scope == .perLayer ? .perLayer : .global, rank: exact ? nil : rank, exact: exact,
-                    workers: availableProcessorCount()), control: control)
+        if list {
+            try printCurvatureVersions(try Snapshot.open(at: store).curvatureVersions, store: store, json: json)
+        } else if let use {
+            try printCurvatureChange(try useCurvature(startingWith: use, of: store), verb: "in use", json: json)
+        } else if let drop {
+            try printCurvatureChange(try dropCurvature(startingWith: drop, of: store), verb: "removed", json: json)
+        } else if dryRun {
+            try printFitOutlook(try planCurvature(of: store, options: options), memory: memory.value, json: json)
+        } else {
+            try fit()
         }
-        let elapsed = seconds(ContinuousClock.now - started)
-        if json {
-            try printJSON(
-                Report(
-                    curvature: report.record.digest.description, scope: scope.rawValue, exact: exact,
-                    rows: report.rowCount, bytes: report.record.identity.fileLength, seconds: elapsed,
-                    groups: report.groups.map {
-                        Report.Group(
-                            layers: $0.layerNames, gradientLength: $0.gradientLength, rank: $0.rank,
-                            algorithm: $0.algorithm.rawValue, trace: $0.trace, capturedEnergy: $0.capturedEnergy,
-                            largestEigenvalue: $0.largestEigenvalue, smallestEigenvalue: $0.smallestEigenvalue,
-                            passes: $0.passCount)
-                    }))
-            return
-        }
-        var rows = [["layer", "D", "rank", "energy", "largest s²", "smallest s²", "algorithm"]]
-        for group in report.groups {
-            rows.append([
-                group.layerNames.count == 1 ? group.layerNames[0] : "all \(group.layerNames.count) layers",
-                grouped(group.gradientLength), grouped(group.rank), percentText(group.capturedEnergy),
-                magnitudeText(group.largestEigenvalue), magnitudeText(group.smallestEigenvalue),
-                group.algorithm.rawValue,
-            ])
-        }
-        standardOutput(table(rows, right: [1, 2, 3, 4, 5]))
-        standardOutput(
-            "curvature \(report.record.digest.description.prefix(12)) (\(scope.rawValue)) fitted on "
-                + "\(grouped(report.rowCount)) rows in \(durationText(elapsed)); \(byteText(report.record.identity.fileLength))\n"
-        )
     }
 
-    private struct Report: Encodable {
-        struct Group: Encodable {
-            let layers: [String]
-            let gradientLength, rank: Int
-            let algorithm: String
-            let trace, capturedEnergy, largestEigenvalue, smallestEigenvalue: Double
-            let passes: Int
+    private func fit() throws {
+        let started = ContinuousClock.now
+        let report = try withProgress(leavesPromptly: true) { control in
+            try fitCurvature(of: store, options: options, control: control)
         }
-        let curvature, scope: String
-        let exact: Bool
-        let rows, bytes: Int
-        let seconds: Double
-        let groups: [Group]
+        let elapsed = seconds(ContinuousClock.now - started)
+        for warning in report.warnings { standardError("lorif: note: \(warning)\n") }
+        try printFitReport(report, scope: scope.rawValue, exact: exact, elapsedSeconds: elapsed, json: json)
     }
 }
 

@@ -204,63 +204,47 @@ struct Inspect: ParsableCommand {
     // MARK: - Curvature
 
     private struct CurvatureReport: Encodable {
-        struct Group: Encodable {
-            let layers: [String]
-            let gradientLength, rank: Int
-            let trace, capturedEnergy: Double
-            let largestEigenvalue, smallestEigenvalue: Double?
-            let algorithm: String
-            let passes: Int
-            let orthogonalityError, residual: Double
-        }
         let curvature: String
         let active: Bool
-        let scope, algorithm: String
+        let scope, algorithm, fit: String
         let rank, rows: Int
         let generation: UInt64
         let capturedEnergy: Double
         let bytes: Int
         let stale: Bool
-        let groups: [Group]
+        let seenShare: Double
+        let deletedRows: Int
+        let groups: [FittedGroupReport]
     }
 
     private func showCurvature(_ snapshot: Snapshot) throws {
-        let rowDigest = snapshot.rowDigest
-        let reports = try snapshot.curvatures.map { record in
-            CurvatureReport(
-                curvature: record.digest.description, active: record.digest == snapshot.activeCurvature,
-                scope: record.description.scope, algorithm: record.description.algorithm,
-                rank: record.description.rank, rows: record.description.fittedRowCount,
-                generation: record.description.fittedGeneration, capturedEnergy: record.description.capturedEnergy,
-                bytes: record.identity.fileLength, stale: record.description.fittedRowDigest != rowDigest,
-                groups: try snapshot.readCurvature(record.digest).map { group in
-                    CurvatureReport.Group(
-                        layers: group.layers.map { snapshot.schema.layers[$0].name },
-                        gradientLength: group.gradientLength, rank: group.eigenvalues.count, trace: group.trace,
-                        capturedEnergy: group.trace > 0 ? min(1, group.eigenvalues.reduce(0, +) / group.trace) : 1,
-                        largestEigenvalue: group.eigenvalues.first, smallestEigenvalue: group.eigenvalues.last,
-                        algorithm: group.details.algorithm, passes: group.details.passCount,
-                        orthogonalityError: group.details.orthogonalityError, residual: group.details.residual)
+        let versions = snapshot.curvatureVersions
+        let groups = try versions.map { version in
+            try snapshot.readCurvature(version.record.digest).map { FittedGroup($0, schema: snapshot.schema) }
+        }
+        if json {
+            return try printJSON(
+                zip(versions, groups).map { version, groups in
+                    let fitted = version.record.description
+                    return CurvatureReport(
+                        curvature: version.record.digest.description, active: version.isActive, scope: fitted.scope,
+                        algorithm: fitted.algorithm, fit: fitted.provenance, rank: fitted.rank,
+                        rows: fitted.fittedRowCount, generation: fitted.fittedGeneration,
+                        capturedEnergy: fitted.capturedEnergy, bytes: version.record.identity.fileLength,
+                        stale: !version.coverage.isCurrent, seenShare: version.coverage.seenShare,
+                        deletedRows: version.coverage.deletedRowCount, groups: groups.map(FittedGroupReport.init))
                 })
         }
-        if json { return try printJSON(reports) }
-        for report in reports {
+        for (version, groups) in zip(versions, groups) {
+            let fitted = version.record.description
             standardOutput(
-                "\(report.curvature)\(report.active ? "  active" : "")  \(report.scope)  fitted on \(grouped(report.rows)) rows "
-                    + "at generation \(report.generation)\(report.stale ? ", which have changed since" : "")  "
-                    + "\(byteText(report.bytes))\n")
-            var rows = [["", "layer", "D", "rank", "energy", "tr(H)", "largest s²", "smallest s²", "algorithm"]]
-            for group in report.groups {
-                rows.append([
-                    "", group.layers.count == 1 ? group.layers[0] : "all \(group.layers.count) layers",
-                    grouped(group.gradientLength), grouped(group.rank), percentText(group.capturedEnergy),
-                    magnitudeText(group.trace), group.largestEigenvalue.map(magnitudeText) ?? "–",
-                    group.smallestEigenvalue.map(magnitudeText) ?? "–", group.algorithm,
-                ])
-            }
-            standardOutput(table(rows, right: [2, 3, 4, 5, 6, 7]))
+                "\(version.record.digest)\(version.isActive ? "  active" : "")  \(fitted.scope)  fitted on "
+                    + "\(grouped(fitted.fittedRowCount)) rows at generation \(fitted.fittedGeneration)"
+                    + "\(version.coverage.isCurrent ? "" : ", which have changed since")  "
+                    + "\(byteText(version.record.identity.fileLength))\n")
+            standardOutput(fittedGroupTable(groups))
         }
-        if reports.isEmpty { standardOutput("no curvature; run 'lorif fit \(store)'\n") }
+        if versions.isEmpty { standardOutput("no curvature; run 'lorif fit \(store)'\n") }
     }
 
     // MARK: - One example

@@ -14,6 +14,7 @@ struct Query: ParsableCommand {
               lorif query store queries.safetensors --top 5 --bottom 5
               lorif query store queries.safetensors --method cosine --format jsonl
               lorif query store queries.safetensors --layers '*.mlp.*' --top 3
+              lorif query store queries.safetensors --relative-damping 0.1,1,10
               lorif query store queries.safetensors --scores scores.safetensors --top 0
               lorif query store --method self-influence --top 20
             """)
@@ -24,10 +25,14 @@ struct Query: ParsableCommand {
     var queries: String?
     @Option(help: "influence, dot, cosine, self-influence or relatif.")
     var method: Method = .influence
-    @Option(help: ArgumentHelp("λ = ρ · tr(H)/D, per layer or globally; 1 unless said.", valueName: "rho"))
-    var relativeDamping: Double?
-    @Option(help: ArgumentHelp("Absolute λ in (H + λI)⁻¹, H = Σ g gᵀ without 1/N.", valueName: "lambda"))
-    var damping: Double?
+    @Option(
+        help: ArgumentHelp(
+            "λ = ρ · tr(H)/D, per layer or globally; 1 unless said. Several, as in 0.1,1,10, take one scan.",
+            valueName: "rho"))
+    var relativeDamping: NumberList?
+    @Option(
+        help: ArgumentHelp("Absolute λ in (H + λI)⁻¹, H = Σ g gᵀ without 1/N; one or several.", valueName: "lambda"))
+    var damping: NumberList?
     @Option(help: ArgumentHelp("A fitted curvature by (a prefix of) its id; the newest unless said.", valueName: "id"))
     var curvature: String?
     @Option(help: ArgumentHelp("Score only layers that match; may be repeated.", valueName: "glob"))
@@ -60,7 +65,7 @@ struct Query: ParsableCommand {
             throw ValidationError("give --damping or --relative-damping, not both")
         }
         for (name, value) in [("--damping", damping), ("--relative-damping", relativeDamping)] {
-            if let value, !(value > 0 && value.isFinite) {
+            for value in value?.values ?? [] where !(value > 0 && value.isFinite) {
                 throw ValidationError("\(name) must be a positive number, not \(value)")
             }
         }
@@ -80,7 +85,9 @@ struct Query: ParsableCommand {
         var request = QueryRequest(method: method)
         request.queriesPath = queries
         request.queryMetadataPath = metadata
-        request.damping = damping.map(Damping.absolute) ?? relativeDamping.map(Damping.relative)
+        request.dampings =
+            damping.map { $0.values.map(Damping.absolute) } ?? relativeDamping.map { $0.values.map(Damping.relative) }
+            ?? []
         request.curvature = curvature
         request.layerPatterns = layers
         if let condition = self.where { request.rows = .filter(try RowFilter(parsing: condition)) }
@@ -129,7 +136,12 @@ struct Query: ParsableCommand {
             table([
                 ["form", plan.form.rawValue],
                 ["layers", grouped(plan.layers.count)],
-                ["queries", "\(grouped(plan.queryCount)), \(grouped(plan.queriesPerScan)) in a scan"],
+                [
+                    "queries",
+                    (plan.dampingCount > 1
+                        ? "\(grouped(plan.queryCount / plan.dampingCount)) × \(plan.dampingCount) dampings"
+                        : grouped(plan.queryCount)) + ", \(grouped(plan.queriesPerScan)) in a scan",
+                ],
                 ["rows", grouped(plan.rowCount)],
                 ["scans", grouped(plan.scanCount)],
                 ["reads", byteText(plan.byteCount)],

@@ -124,8 +124,34 @@ enum Interruption {
 }
 
 /// Runs a long operation with a progress line and Ctrl-C.
-func withProgress<T>(_ operation: (OperationControl) throws -> T) rethrows -> T {
+///
+/// `leavesPromptly`: for operations whose steps are long and that may be killed at any point; when Ctrl-C has not ended them after
+/// a twentieth of a second, the process ends.
+func withProgress<T>(leavesPromptly: Bool = false, _ operation: (OperationControl) throws -> T) rethrows -> T {
     let line = ProgressLine()
     defer { line.clear() }
+    let watch = leavesPromptly ? PromptExit(line: line) : nil
+    defer { watch?.end() }
     return try operation(OperationControl(cancellation: Interruption.cancellation) { line.show($0) })
+}
+
+/// Ends the process soon after Ctrl-C, unless the operation ends first.
+private final class PromptExit: Sendable {
+    private let isOver = Atomic(false)
+
+    init(line: ProgressLine) {
+        Thread.detachNewThread { [self] in
+            while !isOver.load(ordering: .relaxed) {
+                usleep(25_000)
+                guard Interruption.cancellation.isCancelled else { continue }
+                usleep(50_000)
+                guard isOver.exchange(true, ordering: .relaxed) == false else { return }
+                line.clear()
+                standardError("lorif: stopped on request; what was finished is kept for the same command\n")
+                _exit(ExitStatus.interrupted.rawValue)
+            }
+        }
+    }
+
+    func end() { isOver.store(true, ordering: .relaxed) }
 }

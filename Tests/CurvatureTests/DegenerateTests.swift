@@ -74,6 +74,19 @@ import Testing
         #expect(disagreement(found, expected) < 1e-4)
     }
 
+    /// Rows and queries of the same tiny or enormous size, whose squares are far outside f32.
+    @Test(arguments: [FitAlgorithm.gram, .kernel], [Float(1e-20), 1e20])
+    func rowsAndQueriesOfOneExtremeScale(_ algorithm: FitAlgorithm, _ scale: Float) throws {
+        let rows = TestRows(layers: mixedLayers, rowCount: 40, seed: 3, scale: scale)
+        let queries = TestRows(layers: mixedLayers, rowCount: 2, seed: 31, scale: scale)
+        let fitted = try fit(rows.source(), options: options(algorithm, rank: 9))
+        let expected = oracleScores(rows, queries: queries, groups: [[0], [1], [2], [3]], rank: 9) {
+            0.1 * $0 / Double($1)
+        }
+        let found = try productScores(rows, queries: queries, fitted: fitted, damping: .relative(0.1))
+        #expect(disagreement(found, expected) < 1e-4)
+    }
+
     /// Factors of 1e±20 on both sides: products beyond f32, but not beyond the scaled f32 arithmetic.
     @Test(arguments: [Float(1e-20), 1e20])
     func singlePrecisionProductsAreScaled(_ scale: Float) throws {
@@ -83,11 +96,11 @@ import Testing
         let trace = rows.gradients([0]).reduce(0.0) { $0 + Oracle.dot($1, $1) }
         let source = rows.source(tileRowCounts: [13, 27])
         let progress = FitProgress(total: 1) { _ in }
-        let gram = try GramMatrix(of: [0], source: source, arithmetic: .single, workers: 1, progress: progress)
+        let gram = try gramMatrix(of: [0], source: source, arithmetic: .single, workers: 1, progress: progress)
         #expect(abs(gram.trace / trace - 1) < 1e-5)
-        let double = try GramMatrix(of: [0, 1], source: source, arithmetic: .double, workers: 1, progress: progress)
+        let double = try gramMatrix(of: [0, 1], source: source, arithmetic: .double, workers: 1, progress: progress)
             .assembled()
-        let single = try GramMatrix(of: [0, 1], source: source, arithmetic: .single, workers: 2, progress: progress)
+        let single = try gramMatrix(of: [0, 1], source: source, arithmetic: .single, workers: 2, progress: progress)
             .assembled()
         let largest = double.map { abs($0) }.max() ?? 0
         #expect(largest > 0 && zip(double, single).allSatisfy { abs($0 - $1) < 1e-5 * largest })

@@ -25,21 +25,22 @@ import Testing
         #expect(influences[0] != nil && influences[0] == influences[1])
     }
 
-    @Test(arguments: [FitAlgorithm.gram, .kernel], Scope.allCases)
+    @Test(arguments: FitAlgorithm.allCases, Scope.allCases)
     func tileLayoutAndRowOrderChangeRoundingOnly(_ algorithm: FitAlgorithm, _ scope: Scope) throws {
         let rows = TestRows(layers: mixedLayers, rowCount: 60, seed: 6)
         let queries = TestRows(layers: mixedLayers, rowCount: 3, seed: 7)
         var reversed = rows
         reversed.rearrange { 59 - $0 }
-        let options = FitOptions(scope: scope, rank: 5, workers: 2, algorithm: algorithm)
+        let options = FitOptions(scope: scope, rank: 5, passes: 60, workers: 2, algorithm: algorithm)
+        let tolerance = algorithm == .krylov ? 1e-3 : 1e-6
         let whole = try fit(rows.source(), options: options)
         let cut = try fit(rows.source(tileRowCounts: [1, 30, 0, 29]), options: options)
         let turned = try fit(reversed.source(), options: options)
         func scores(_ fitted: FittedCurvature) throws -> [[Double]] {
             try productScores(rows, queries: queries, fitted: fitted, damping: .relative(0.1))
         }
-        #expect(disagreement(try scores(cut), try scores(whole)) < 1e-6)
-        #expect(disagreement(try scores(turned), try scores(whole)) < 1e-6)
+        #expect(disagreement(try scores(cut), try scores(whole)) < tolerance)
+        #expect(disagreement(try scores(turned), try scores(whole)) < tolerance)
     }
 
     @Test func seedsGiveTheSameConvergedSubspace() throws {

@@ -137,7 +137,7 @@ private final class Setting {
     func scores(_ method: Method, damping: Damping? = nil) throws -> [[Float]] {
         var request = QueryRequest(method: method)
         request.queriesPath = method.needsQueries ? folder("queries.safetensors") : nil
-        request.damping = damping
+        request.dampings = damping.map { [$0] } ?? []
         request.topCount = 0
         request.scoresPath = folder("scores.npy")
         let result = try runQuery(request, on: folder("store"))
