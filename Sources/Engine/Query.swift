@@ -27,6 +27,8 @@ private struct QuerySession {
     let queries: QueryGradients?
     let curvature: LoadedCurvature?
     let groups: [DampedGroup]
+    /// tr(H_l) by layer of the store, for methods that divide by it.
+    let scales: [Double]?
     /// Whether the curvature was fitted on exactly the rows that are scored.
     let curvatureIsCurrent: Bool
     let plan: Plan
@@ -47,7 +49,8 @@ private struct QuerySession {
         if method.needsQueries {
             guard let path = request.queriesPath else { throw EngineError.queriesMissing(method: method.rawValue) }
             let batch = try FactorBatch(path: path, metadataPath: request.queryMetadataPath)
-            queries = try QueryGradients(batch, schema: schema, selection: selection)
+            let basis = try SchemaBasis(of: snapshot, for: [batch])
+            queries = try QueryGradients(batch, schema: schema, basis: basis, selection: selection)
         } else if request.queriesPath != nil {
             warnings.append("self-influence is a property of the stored examples; the queries were not read")
         }
@@ -67,10 +70,17 @@ private struct QuerySession {
             if let warning = loaded.staleness(of: snapshot) { warnings.append(warning) }
             curvature = loaded
         }
-        let damping = request.damping ?? .relative(QueryRequest.defaultRelativeDamping)
+        let damping = request.damping ?? .standard(for: schema)
         groups = try curvature?.groups.map { try DampedGroup($0, schema: schema, damping: damping) } ?? []
 
-        let rows = try LiveRows(snapshot).selecting(request.rows, workers: request.workers)
+        let live = try LiveRows(snapshot)
+        scales = method.needsLayerScales ? try layerScales(of: live, workers: request.workers) : nil
+        if method.needsLayerScales, schema.basis == nil {
+            warnings.append(
+                "the store is not whitened: '\(method.rawValue)' only gives each layer the same weight, unless the gradients "
+                    + "were whitened before they were ingested")
+        }
+        let rows = try live.selecting(request.rows, workers: request.workers)
         guard rows.rowCount > 0 else { throw EngineError.selectionEmpty(path: storePath) }
         self.request = request
         self.rows = rows
@@ -114,8 +124,8 @@ private struct QuerySession {
         }
         try sink?.finish()
         return QueryResult(
-            method: request.method, answers: answers, damping: dampingUsed, curvature: curvature?.record.digest,
-            scope: curvature?.scopeName, curvatureRowCount: curvature?.rowCount,
+            method: request.method, answers: answers, damping: dampingUsed, basis: rows.snapshot.schema.basis,
+            curvature: curvature?.record.digest, scope: curvature?.scopeName, curvatureRowCount: curvature?.rowCount,
             layerNames: plan.layers.map { rows.snapshot.schema.layers[$0].name }, plan: plan,
             generation: rows.snapshot.generation, rowCount: rows.rowCount, warnings: warnings)
     }
@@ -123,7 +133,7 @@ private struct QuerySession {
     private var dampingUsed: DampingUsed? {
         guard curvature != nil else { return nil }
         let relative: Double? =
-            switch request.damping ?? .relative(QueryRequest.defaultRelativeDamping) {
+            switch request.damping ?? .standard(for: rows.snapshot.schema) {
             case .relative(let ratio): ratio
             case .absolute: nil
             }
@@ -134,6 +144,7 @@ private struct QuerySession {
     private func prepare(_ range: Range<Int>) throws -> PreparedScan {
         let schema = rows.snapshot.schema
         var scorers: [LayerScorer] = []
+        let weights = plan.layers.map { layer in scales.map { $0[layer] > 0 ? 1 / $0[layer] : 0 } ?? 1 }
         var queryNorms: [Double] = []
         if let queries, curvature != nil {
             var folded: [Int: [Float]] = [:]
@@ -149,21 +160,21 @@ private struct QuerySession {
             }
         } else if let queries {
             var squared = [Double](repeating: 0, count: range.count)
-            for layer in plan.layers {
+            for (layer, weight) in zip(plan.layers, weights) {
                 scorers.append(
                     LayerScorer(
                         layer: schema.layers[layer], queryCount: range.count,
-                        form: try queries.readForm(layer: layer, queries: range)))
-                guard request.method == .cosine else { continue }
+                        form: try queries.readForm(layer: layer, queries: range, weight: weight)))
+                guard request.method.isCosine else { continue }
                 for (query, value) in try queries.squaredNorms(layer: layer, queries: range).enumerated() {
-                    squared[query] += value
+                    squared[query] += weight * value
                 }
             }
             queryNorms = squared.map { $0.squareRoot() }
         }
         return PreparedScan(
             method: request.method, queryCount: range.count, layers: plan.layers, scorers: scorers,
-            queryNorms: queryNorms, groups: request.method.needsSelfInfluence ? groups : [],
+            weights: weights, queryNorms: queryNorms, groups: request.method.needsSelfInfluence ? groups : [],
             curvatureIsCurrent: curvatureIsCurrent)
     }
 
@@ -178,6 +189,11 @@ private struct QuerySession {
             "sign": "positive = training on the example lowers the query's loss",
             "store": rows.snapshot.identity.description,
         ]
+        if let basis = rows.snapshot.schema.basis { metadata["basis"] = basis.description }
+        if let scales {
+            metadata["layer_scales"] =
+                "[" + plan.layers.map { JSONText.number(scales[$0]) }.joined(separator: ",") + "]"
+        }
         if let curvature, let used = dampingUsed {
             metadata["curvature"] = curvature.record.digest.description
             metadata["scope"] = curvature.scopeName
@@ -186,5 +202,12 @@ private struct QuerySession {
             metadata["lambdas"] = "[" + used.lambdas.map { JSONText.number($0) }.joined(separator: ",") + "]"
         }
         return metadata
+    }
+}
+
+extension Damping {
+    /// The damping of a query that names none.
+    static func standard(for schema: StoreSchema) -> Damping {
+        .relative(schema.basis == nil ? QueryRequest.defaultRelativeDamping : QueryRequest.whitenedRelativeDamping)
     }
 }

@@ -41,6 +41,8 @@ public struct QueryResult: Sendable {
     public let answers: [QueryAnswer]
     /// nil for methods without curvature.
     public let damping: DampingUsed?
+    /// The whitening basis that the scores were computed in; nil: the gradients as given.
+    public let basis: Digest?
     /// The curvature used.
     public let curvature: Digest?
     /// "per-layer" or "global".

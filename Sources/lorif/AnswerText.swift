@@ -78,6 +78,7 @@ private func footer(_ result: QueryResult, elapsedSeconds: Double) -> String {
         }
         parts.append(text)
     }
+    if let basis = result.basis { parts.append("whitened basis \(basis.description.prefix(12))") }
     if let curvature = result.curvature, let scope = result.scope {
         parts.append(
             "\(scope) curvature \(curvature.description.prefix(12)) of \(grouped(result.curvatureRowCount ?? 0)) rows")

@@ -22,6 +22,11 @@ extension Encoding: ExpressibleByArgument {
 
 extension Engine.Method: ExpressibleByArgument {}
 
+extension RankChoice: ExpressibleByArgument {
+    /// A rank, or patterns with ranks.
+    public init?(argument: String) { self.init(parsing: argument) }
+}
+
 extension DuplicatePolicy: ExpressibleByArgument {}
 
 extension Atomicity: ExpressibleByArgument {}

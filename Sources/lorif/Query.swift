@@ -9,7 +9,7 @@ struct Query: ParsableCommand {
         abstract: "Rank the training examples that helped or harmed a query.",
         discussion: """
             Positive scores mean that training on the example lowers the query's loss. QUERIES is a factor batch; its layers \
-            may be full gradients (best) or factors, and may be fewer than the store's.
+            may be full gradients (best) or factors, and may be fewer than the store's. A whitened store whitens raw queries itself.
 
               lorif query store queries.safetensors --top 5 --bottom 5
               lorif query store queries.safetensors --method cosine --format jsonl
@@ -22,9 +22,11 @@ struct Query: ParsableCommand {
     var store: String
     @Argument(help: "Query gradients, a factor batch file; not used by self-influence.")
     var queries: String?
-    @Option(help: "influence, dot, cosine, self-influence or relatif.")
+    @Option(help: "influence, dot, cosine, whitened-dot, whitened-cosine, self-influence or relatif.")
     var method: Method = .influence
-    @Option(help: ArgumentHelp("λ = ρ · tr(H)/D, per layer or globally; 1 unless said.", valueName: "rho"))
+    @Option(
+        help: ArgumentHelp(
+            "λ = ρ · tr(H)/D, per layer or globally; 1 unless said, 10 for a whitened store.", valueName: "rho"))
     var relativeDamping: Double?
     @Option(help: ArgumentHelp("Absolute λ in (H + λI)⁻¹, H = Σ g gᵀ without 1/N.", valueName: "lambda"))
     var damping: Double?
