@@ -31,8 +31,8 @@ let package = Package(
         .target(name: "CPlatform"),
 
         // Vocabulary and wrappers.
-        .target(name: "Schema", swiftSettings: settings),
         .target(name: "Checksum", dependencies: ["CXXHash"], swiftSettings: settings),
+        .target(name: "Schema", dependencies: ["Checksum"], swiftSettings: settings),
         .target(
             name: "Files", dependencies: ["CPlatform", .product(name: "SystemPackage", package: "swift-system")],
             swiftSettings: settings),

@@ -9,11 +9,15 @@ struct BatchMatch: Sendable {
     private let schema: StoreSchema
     /// The batch's layer for each layer of the store.
     private let positions: [Int]
+    /// The whitening of raw gradients; nil when the batch is in the store's coordinates.
+    private let whitening: SchemaBasis?
 
-    /// Checks that the batch holds every layer of the store, no other, in the same shape and form.
+    /// Checks that the batch holds every layer of the store, no other, in the same shape and form, in its basis or in none.
     ///
-    /// Full gradients match a layer of factors: they are factored to its rank on the way.
-    init(_ batch: FactorBatch, schema: StoreSchema) throws(EngineError) {
+    /// Full gradients match a layer of factors: they are factored to its rank on the way. Raw gradients are whitened by
+    /// `basis`, which is that of the store.
+    init(_ batch: FactorBatch, schema: StoreSchema, basis: SchemaBasis?) throws(EngineError) {
+        whitening = try SchemaBasis.needed(for: batch, schema: schema, basis: basis)
         var byName: [String: Int] = [:]
         for (position, layer) in batch.layers.enumerated() { byName[layer.name] = position }
         let storeNames = Set(schema.layers.map(\.name))
@@ -46,6 +50,13 @@ struct BatchMatch: Sendable {
         self.positions = positions
     }
 
+    /// What the user should know about these rows, nil if nothing.
+    var note: String? {
+        guard whitening != nil, batch.layers.contains(where: { $0.form != .full }) else { return nil }
+        return "\(batch.path): factors of raw gradients were carried into the store's whitened basis. Truncated before "
+            + "whitening, they lack most of what whitening gains: give full gradients ('<layer>/full')"
+    }
+
     /// Whether any layer is factored on the way in, so that energy may be lost.
     var factorsRows: Bool {
         schema.layers.indices.contains { isFactored(layer: $0) }
@@ -54,12 +65,12 @@ struct BatchMatch: Sendable {
     /// How many rows to read at once so that decoded rows stay within `memoryBytes`: a full block if possible.
     ///
     /// The writer holds up to two blocks and encodes one more; each worker holds one layer of the rows being read, as bytes,
-    /// as numbers, and once more while it is factored. Throws `.memoryTooSmall` when not even 32 rows fit.
+    /// as numbers, and once more while it is factored (whitened: twice). Throws `.memoryTooSmall` when not even 32 rows fit.
     func rowsAtOnce(memoryBytes: Int, workers: Int) throws(EngineError) -> Int {
         let rowBytes = 4 * schema.storedNumberCount
         let blockBytes = 3 * schema.rowsPerBlock * rowBytes
         let widestLayer = batch.layers.map { 4 * $0.schema.storedNumberCount }.max() ?? 0
-        let bytesPerRow = 3 * workers * widestLayer + rowBytes
+        let bytesPerRow = (whitening == nil ? 3 : 4) * workers * widestLayer + rowBytes
         let rows = (memoryBytes - blockBytes) / bytesPerRow
         guard rows >= 32 else { throw .memoryTooSmall(needed: blockBytes + 32 * bytesPerRow, given: memoryBytes) }
         return min(rows, schema.rowsPerBlock)
@@ -86,7 +97,10 @@ struct BatchMatch: Sendable {
 
     /// One store layer's rows, decoded and, where the store keeps factors of given full gradients, factored.
     func readTile(layer: Int, rows: Range<Int>) throws -> FactoredTile {
-        let given = try batch.readTile(layer: positions[layer], rows: rows)
+        var given = try batch.readTile(layer: positions[layer], rows: rows)
+        if let whitening {
+            given = try whitening.apply(to: given, layer: layer, path: batch.path, firstRow: rows.lowerBound)
+        }
         let target = schema.layers[layer]
         guard isFactored(layer: layer), let rank = target.rank else {
             let tile =
@@ -115,31 +129,6 @@ struct FactoredTile: Sendable {
     /// Σ‖G‖² and Σ‖G − U Vᵀ‖² over the rows; zero where nothing was factored.
     let energy: Double
     let lostEnergy: Double
-}
-
-/// The schema that a first batch asks for: its layers in vectorisation order; full gradients become factors of `rank` if given.
-func deriveSchema(from batch: FactorBatch, rank: Int?, encoding: Encoding) throws(EngineError) -> StoreSchema {
-    var layers: [LayerSchema] = []
-    for layer in batch.layers {
-        let form: LayerForm
-        switch layer.form {
-        case .factors(let given):
-            if let rank, rank != given {
-                throw .rankNotApplicable(
-                    path: batch.path, layer: layer.name,
-                    reason: "the rows are factors of rank \(given) already; --rank applies to full gradients")
-            }
-            form = .factors(rank: given)
-        case .full:
-            let largest = min(layer.inputDimension, layer.outputDimension)
-            form = rank.map { .factors(rank: min($0, largest)) } ?? .dense
-        }
-        layers.append(
-            LayerSchema(
-                name: layer.name, inputDimension: layer.inputDimension, outputDimension: layer.outputDimension,
-                form: form))
-    }
-    return StoreSchema(layers: layers, encoding: encoding)
 }
 
 extension FactorBatch {

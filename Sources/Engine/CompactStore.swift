@@ -31,7 +31,8 @@ public func compactStore(
     defer { writer.abandon() }
     let old = writer.schema
     let schema = StoreSchema(
-        layers: try old.layers.map { try truncated($0, rank: rank) }, encoding: encoding ?? old.encoding)
+        layers: try old.layers.map { try truncated($0, rank: rank) }, encoding: encoding ?? old.encoding,
+        basis: old.basis)
     if let rank, schema.layers == old.layers, !old.layers.contains(where: { $0.rank == rank }),
         let largest = old.layers.compactMap(\.rank).max(), largest < rank
     {

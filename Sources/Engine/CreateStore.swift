@@ -2,16 +2,24 @@ import Interchange
 public import Schema
 import Store
 
-/// Creates an empty store; its layers are those of a batch, or are left to the first ingest.
+/// What a creation decided.
+public struct CreateReport: Sendable {
+    /// The store's layers, encoding and basis.
+    public let schema: StoreSchema
+    /// What should be known about it, for example layers that could not be whitened.
+    public let notes: [String]
+}
+
+/// Creates an empty store; its layers are those of a batch, or of the basis, or are left to the first ingest.
 public func createStore(
-    at storePath: String, layersFrom batchPath: String?, rank: Int?, encoding: Encoding
-) throws -> StoreSchema {
-    let schema: StoreSchema
-    if let batchPath {
-        schema = try deriveSchema(from: try FactorBatch(path: batchPath), rank: rank, encoding: encoding)
-    } else {
-        schema = StoreSchema(layers: [], encoding: encoding)
-    }
-    try StoreWriter.create(at: storePath, schema: schema).abandon()
-    return schema
+    at storePath: String, layersFrom batchPath: String?, rank: RankChoice? = nil, encoding: Encoding,
+    basis: BasisChoice = .ofBatches, control: OperationControl = OperationControl()
+) throws -> CreateReport {
+    guard try StoreWriter.isPathFree(storePath) else { throw StoreError.pathTaken(path: storePath) }
+    let design = try StoreDesign(
+        path: storePath, batch: try batchPath.map { try FactorBatch(path: $0) }, rank: rank, encoding: encoding,
+        basis: basis, control: control)
+    defer { design.discard() }
+    try StoreWriter.create(at: storePath, schema: design.schema, basis: design.storedBasis).abandon()
+    return CreateReport(schema: design.schema, notes: design.notes)
 }

@@ -1,3 +1,5 @@
+public import Checksum
+
 /// What the engine refuses; errors of the layers below pass through unchanged.
 public enum EngineError: Error, Hashable, Sendable {
     /// The batch lacks a layer of the store.
@@ -14,6 +16,16 @@ public enum EngineError: Error, Hashable, Sendable {
     case settingMismatch(setting: String, expected: String, found: String)
     /// `--rank` with rows that are already factored at another rank, or larger than min(d1, d2).
     case rankNotApplicable(path: String, layer: String, reason: String)
+    /// The batch's gradients are in another basis than the store's; nil: in none.
+    case basisMismatch(path: String, expected: String?, found: String?)
+    /// A batch in some basis is to make a new store, and the basis is not at hand.
+    case basisNotGiven(path: String, digest: String)
+    /// The basis lacks a layer of the store, or has it in another shape.
+    case basisLayer(digest: Digest, layer: String, dimensions: [Int], found: [Int]?)
+    /// A layer cannot be whitened by this batch.
+    case whitening(path: String, layer: String, reason: String)
+    /// A whitened gradient is outside the range of single precision.
+    case whitenedOverflow(path: String, layer: String, row: Int)
     /// A row's id is taken, in the store or by an earlier row.
     case duplicateIdentifier(path: String, row: Int, identifier: String, where: String)
     /// The rows have no ids, and there is no store to number them.
@@ -46,6 +58,10 @@ public enum EngineError: Error, Hashable, Sendable {
     case selectionEmpty(path: String)
     /// A result file could not be written.
     case outputFailed(path: String, reason: String)
+    /// A store got another generation between two questions that belong together.
+    case changedMeanwhile(path: String)
+    /// Runs or members that are compared or averaged share no query or example.
+    case nothingInCommon(what: String, run: String)
     /// The method needs query gradients and none were given.
     case queriesMissing(method: String)
     /// A combination of arguments that means nothing.
@@ -72,6 +88,20 @@ extension EngineError: CustomStringConvertible {
             "\(setting): the store has \(expected), the command says \(found)"
         case .rankNotApplicable(let path, let layer, let reason):
             "\(path): layer '\(layer)': --rank: \(reason)"
+        case .basisMismatch(let path, let expected, let found):
+            "\(path): expected gradients \(expected.map { "in the basis \($0) or in none" } ?? "in no basis"), found "
+                + "\(found.map { "the basis \($0)" } ?? "none"): they cannot be compared"
+        case .basisNotGiven(let path, let digest):
+            "\(path): the gradients are in the basis \(digest) and there is no .basis file beside it; "
+                + "name the file with --basis-from"
+        case .basisLayer(let digest, let layer, let dimensions, let found):
+            "the basis \(digest) lacks layer '\(layer)' of \(product(dimensions))"
+                + (found.map { "; it has one of \(product($0))" } ?? "")
+        case .whitening(let path, let layer, let reason):
+            "\(path): layer '\(layer)' cannot be whitened: \(reason)"
+        case .whitenedOverflow(let path, let layer, let row):
+            "\(path): row \(row), layer '\(layer)': the whitened gradient is too large for single precision: it is far "
+                + "larger than the sample that the basis was found on"
         case .duplicateIdentifier(let path, let row, let identifier, let place):
             "\(path): row \(row): the id '\(identifier)' is already \(place); "
                 + "use '--on-duplicate skip' or '--on-duplicate replace' if that is meant"
@@ -110,6 +140,10 @@ extension EngineError: CustomStringConvertible {
             "\(path): no example passes the condition"
         case .outputFailed(let path, let reason):
             "\(path): \(reason)"
+        case .changedMeanwhile(let path):
+            "\(path): the store has changed while it was asked; ask again, or a named snapshot"
+        case .nothingInCommon(let what, let run):
+            "\(run): there is no \(what) that all of them have, by id"
         case .queriesMissing(let method):
             "method '\(method)' needs a file of query gradients"
         case .invalidRequest(let text):

@@ -1,3 +1,4 @@
+import Checksum
 import Foundation
 public import Interchange
 import Kernels
@@ -15,12 +16,15 @@ public struct ExportReport: Sendable {
     public let byteCount: Int
     /// The JSONL file with the rows' metadata; nil when no row has any.
     public let metadataPath: String?
+    /// A copy of the store's whitening basis, which the numbers are in; nil when there is none.
+    public let basisPath: String?
 }
 
 /// Writes rows as a factor batch, and their metadata as JSONL beside it: the inverse of `ingest`.
 ///
 /// Numbers are those stored. They are written in the type that holds them without loss: that of the store, or f32 where
-/// scaled codes do not fit it. Memory: a block per worker.
+/// scaled codes do not fit it. Rows of a whitened store stay in its basis: the batch names it, and X.basis beside X.safetensors has
+/// it, so that another store can be made of both. Memory: a block per worker.
 public func exportRows(
     of storePath: String, to path: String, _ selection: RowSelection = .all, snapshotName: String? = nil,
     workers: Int = availableProcessorCount(),
@@ -48,10 +52,11 @@ public func exportRows(
     }
     let metadataPath = try writeMetadata(
         rows, identifiers: identifiers, to: String(path.dropLast(".safetensors".count)) + ".jsonl")
+    let basis = try snapshot.exportBasis(to: basisPath(of: path))
     return ExportReport(
         rowCount: rows.rowCount, elementType: elementType,
         byteCount: (try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int).flatMap { $0 } ?? 0,
-        metadataPath: metadataPath)
+        metadataPath: metadataPath, basisPath: basis == nil ? nil : basisPath(of: path))
 }
 
 /// A stored number that the 16-bit type does not hold exactly.
@@ -64,7 +69,8 @@ private func writeBatch(
     let layers = rows.snapshot.schema.layers
     let writer = Mutex<FactorBatchWriter?>(
         try FactorBatchWriter(
-            path: path, layers: layers, elementType: elementType, rowCount: rows.rowCount, identifiers: identifiers))
+            path: path, layers: layers, elementType: elementType, rowCount: rows.rowCount, identifiers: identifiers,
+            basis: rows.snapshot.schema.basis))
     let done = Atomic<Int>(0)
     try forEachIndex(below: rows.blocks.count, workers: workers) { index, _ in
         try control.cancellation.check()

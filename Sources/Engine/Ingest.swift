@@ -8,8 +8,10 @@ import Store
 public struct IngestOptions: Sendable {
     /// The encoding of a store that is created; must agree with an existing store. nil: the store's, or `Encoding.standard`.
     public var encoding: Encoding?
-    /// The rank to factor full gradients to; nil keeps them dense in a new store, and follows the store's layers otherwise.
-    public var rank: Int?
+    /// The ranks to factor full gradients to; nil keeps them dense in a new store, and follows the store's layers otherwise.
+    public var rank: RankChoice?
+    /// The coordinates of a store that is created; an existing one has its own.
+    public var basis: BasisChoice
     /// A JSONL file of user metadata for all batches; nil: the file of the same name beside each batch, if there is one.
     public var metadataPath: String?
     /// What to do with rows whose id the store, or an earlier row, has.
@@ -26,12 +28,14 @@ public struct IngestOptions: Sendable {
 
     /// Options; everything has a default.
     public init(
-        encoding: Encoding? = nil, rank: Int? = nil, metadataPath: String? = nil,
+        encoding: Encoding? = nil, rank: RankChoice? = nil, basis: BasisChoice = .ofBatches,
+        metadataPath: String? = nil,
         onDuplicate: DuplicatePolicy = .error, atomicity: Atomicity = .command,
         memoryBytes: Int = IngestOptions.defaultMemoryBytes, workers: Int = availableProcessorCount()
     ) {
         self.encoding = encoding
         self.rank = rank
+        self.basis = basis
         self.metadataPath = metadataPath
         self.onDuplicate = onDuplicate
         self.atomicity = atomicity
@@ -96,6 +100,8 @@ public struct IngestReport: Sendable {
     public let generation: UInt64
     /// Whether the store was created by this ingest.
     public let createdStore: Bool
+    /// What should be known about the rows, for example factors that were whitened after their truncation.
+    public let notes: [String]
 }
 
 /// Appends factor batches to a store, creating it from the first batch's layers if there is none.
@@ -115,18 +121,36 @@ public func ingest(
     guard try StoreWriter.isPathFree(storePath) else {
         let writer = try StoreWriter.open(at: storePath)
         defer { writer.abandon() }
-        let schema = try agreedSchema(of: writer, firstBatch: batches[0], options: options)
-        let operation = try IngestOperation(batches, schema: schema, writer: writer, options: options)
-        if writer.schema != schema { try writer.adopt(schema) }
-        return try operation.run(createdStore: false, control: control)
+        if let encoding = options.encoding, encoding != writer.schema.encoding {
+            throw EngineError.settingMismatch(
+                setting: "--encoding", expected: writer.schema.encoding.name, found: encoding.name)
+        }
+        guard writer.schema.layers.isEmpty else {
+            try checkSettings(of: writer.schema, options: options)
+            let basis = try SchemaBasis(of: writer.snapshot(), for: batches)
+            return try IngestOperation(batches, schema: writer.schema, basis: basis, writer: writer, options: options)
+                .run(createdStore: false, control: control)
+        }
+        let design = try StoreDesign(
+            path: storePath, batch: batches[0], rank: options.rank, encoding: writer.schema.encoding,
+            basis: options.basis, control: control)
+        defer { design.discard() }
+        let operation = try IngestOperation(
+            batches, schema: design.schema, basis: design.basis, writer: writer, options: options)
+        try writer.adopt(design.schema, basis: design.storedBasis)
+        return try operation.run(createdStore: false, notes: design.notes, control: control)
     }
 
-    let schema = try deriveSchema(from: batches[0], rank: options.rank, encoding: options.encoding ?? .standard)
-    for batch in batches { _ = try BatchMatch(batch, schema: schema) }
-    let writer = try StoreWriter.create(at: storePath, schema: schema)
+    let design = try StoreDesign(
+        path: storePath, batch: batches[0], rank: options.rank, encoding: options.encoding ?? .standard,
+        basis: options.basis, control: control)
+    defer { design.discard() }
+    for batch in batches { _ = try BatchMatch(batch, schema: design.schema, basis: design.basis) }
+    let writer = try StoreWriter.create(at: storePath, schema: design.schema, basis: design.storedBasis)
     do {
-        return try IngestOperation(batches, schema: schema, writer: writer, options: options)
-            .run(createdStore: true, control: control)
+        return try IngestOperation(
+            batches, schema: design.schema, basis: design.basis, writer: writer, options: options
+        ).run(createdStore: true, notes: design.notes, control: control)
     } catch {
         writer.abandon()
         // Still under the writer's lock, so that nobody else can have put rows into it.
@@ -135,26 +159,35 @@ public func ingest(
     }
 }
 
-/// The schema that an existing store has, or takes on if its layers were left to the first batch.
-private func agreedSchema(
-    of writer: StoreWriter, firstBatch: FactorBatch, options: IngestOptions
-) throws(EngineError) -> StoreSchema {
-    if let encoding = options.encoding, encoding != writer.schema.encoding {
-        throw .settingMismatch(setting: "--encoding", expected: writer.schema.encoding.name, found: encoding.name)
-    }
-    if writer.schema.layers.isEmpty {
-        return try deriveSchema(from: firstBatch, rank: options.rank, encoding: writer.schema.encoding)
-    }
-    if let rank = options.rank {
-        for layer in writer.schema.layers
-        where layer.rank != min(rank, layer.inputDimension, layer.outputDimension) {
-            throw .settingMismatch(
-                setting: "--rank",
-                expected: (layer.rank.map { "rank \($0)" } ?? "full matrices") + " at layer '\(layer.name)'",
-                found: "\(rank)")
+/// Refuses options that contradict the layers or the basis of an existing store.
+private func checkSettings(of schema: StoreSchema, options: IngestOptions) throws {
+    switch options.basis {
+    case .ofBatches: break
+    case .whitening:
+        throw EngineError.settingMismatch(
+            setting: "--whiten-from",
+            expected: schema.basis.map { "the basis \($0)" } ?? "gradients as they were given",
+            found: "another basis: whitening is decided when a store is created")
+    case .existing(let path):
+        let digest = try StoredBasis(path: basisPath(of: path)).digest
+        guard digest == schema.basis else {
+            throw EngineError.settingMismatch(
+                setting: "--basis-from",
+                expected: schema.basis.map { "the basis \($0)" } ?? "gradients as they were given",
+                found: "the basis \(digest)")
         }
     }
-    return writer.schema
+    guard let rank = options.rank else { return }
+    guard case .byPattern = rank else {
+        throw EngineError.invalidRequest("--energy: the store has its ranks; they are decided when it is created")
+    }
+    let chosen = try chosenRanks(rank, layers: schema.layers, sample: nil, basis: nil)
+    for (layer, chosen) in zip(schema.layers, chosen) where layer.rank != chosen {
+        throw EngineError.settingMismatch(
+            setting: "--rank",
+            expected: (layer.rank.map { "rank \($0)" } ?? "full matrices") + " at layer '\(layer.name)'",
+            found: chosen.map { "rank \($0)" } ?? "full matrices")
+    }
 }
 
 /// One ingest under the writer's lock.
@@ -163,6 +196,7 @@ private struct IngestOperation {
     let writer: StoreWriter
     let options: IngestOptions
     let sources: [Source]
+    let notes: [String]
 
     /// A batch with what has been decided about its rows.
     struct Source {
@@ -175,16 +209,20 @@ private struct IngestOperation {
     }
 
     /// Checks layers and ids of every batch; reads each file once for its digest.
-    init(_ batches: [FactorBatch], schema: StoreSchema, writer: StoreWriter, options: IngestOptions) throws {
+    init(
+        _ batches: [FactorBatch], schema: StoreSchema, basis: SchemaBasis?, writer: StoreWriter,
+        options: IngestOptions
+    ) throws {
         var sources: [Source] = []
         var digests: Set<Digest> = []
         for batch in batches {
-            let match = try BatchMatch(batch, schema: schema)
+            let match = try BatchMatch(batch, schema: schema, basis: basis)
             let digest = try batch.digest()
             let present = writer.ingestRecord(ofFile: digest) != nil || !digests.insert(digest).inserted
             sources.append(Source(match: match, digest: digest, alreadyPresent: present))
         }
         self.sources = try Self.decideDuplicates(sources, writer: writer, policy: options.onDuplicate)
+        notes = sources.filter { !$0.alreadyPresent }.compactMap(\.match.note)
         self.schema = schema
         self.writer = writer
         self.options = options
@@ -227,7 +265,7 @@ private struct IngestOperation {
         return sources
     }
 
-    func run(createdStore: Bool, control: OperationControl) throws -> IngestReport {
+    func run(createdStore: Bool, notes: [String] = [], control: OperationControl) throws -> IngestReport {
         let totalRowCount = sources.reduce(0) { $0 + $1.batch.rowCount }
         var energy = EnergyTally(layerCount: schema.layers.count)
         var completedCount = 0
@@ -275,7 +313,7 @@ private struct IngestOperation {
             byteCount: segments.reduce(0) { $0 + $1.identity.fileLength }, totalRowCount: writer.rowCount,
             inputByteCount: inputByteCount, keptEnergy: energy.keptShare,
             keptEnergyByLayer: energy.keptShares.map { (schema.layers[$0.layer].name, $0.share) },
-            generation: writer.generation, createdStore: createdStore)
+            generation: writer.generation, createdStore: createdStore, notes: notes + self.notes)
     }
 
     /// Reads, factors and appends some rows of a batch, all layers at once.

@@ -15,11 +15,13 @@ public struct PackReport: Sendable {
     public let schema: StoreSchema
     /// Share of Σ‖G‖² kept, where full gradients were factored.
     public let keptEnergy: Double?
+    /// What should be known about the rows.
+    public let notes: [String]
 }
 
 /// Writes factor batches as one self-contained segment file, without a store: for workers that `attach` joins later.
 ///
-/// The layers are those of `storePath` if given (read once, not locked), otherwise those of the first batch. Rows must have ids, since
+/// The layers and the basis are those of `storePath` if given (read once, not locked), otherwise those of the first batch. Rows must have ids, since
 /// only a store can number them.
 public func packSegment(
     _ batchPaths: [String], to outputPath: String, layersOf storePath: String?, options: IngestOptions,
@@ -33,9 +35,22 @@ public func packSegment(
     for path in batchPaths.dropFirst() {
         batches.append(try FactorBatch(path: path, metadataPath: options.metadataPath))
     }
-    let schema =
-        try storePath.map { try Snapshot.open(at: $0).schema }
-        ?? deriveSchema(from: batches[0], rank: options.rank, encoding: options.encoding ?? .standard)
+    let schema: StoreSchema
+    let basis: SchemaBasis?
+    if let storePath {
+        let snapshot = try Snapshot.open(at: storePath)
+        schema = snapshot.schema
+        basis = try SchemaBasis(of: snapshot, for: batches)
+    } else {
+        if case .whitening = options.basis {
+            throw EngineError.invalidRequest("a segment cannot carry a basis of its own: make a store or name a basis")
+        }
+        let design = try StoreDesign(
+            path: outputPath, batch: batches[0], rank: options.rank, encoding: options.encoding ?? .standard,
+            basis: options.basis, control: control)
+        schema = design.schema
+        basis = design.basis
+    }
     if let encoding = options.encoding, encoding != schema.encoding {
         throw EngineError.settingMismatch(setting: "--encoding", expected: schema.encoding.name, found: encoding.name)
     }
@@ -50,7 +65,7 @@ public func packSegment(
                 }
             }
         }
-        return try BatchMatch(batch, schema: schema)
+        return try BatchMatch(batch, schema: schema, basis: basis)
     }
     let total = batches.reduce(0) { $0 + $1.rowCount }
     guard total <= Limits.segmentRowCount else {
@@ -77,5 +92,5 @@ public func packSegment(
     let identity = try packer.seal()
     return PackReport(
         rowCount: identity.rowCount, byteCount: identity.fileLength, digest: identity.footerDigest.description,
-        schema: schema, keptEnergy: energy.keptShare)
+        schema: schema, keptEnergy: energy.keptShare, notes: matches.compactMap(\.note))
 }

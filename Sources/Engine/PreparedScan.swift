@@ -12,7 +12,9 @@ struct PreparedScan: Sendable {
     let layers: [Int]
     /// By position in `layers`; empty for self-influence.
     let scorers: [LayerScorer]
-    /// ‖g_q‖ over the selected layers, for cosine.
+    /// By position in `layers`: what a layer's inner products count; the queries in `scorers` have it multiplied in already.
+    let weights: [Double]
+    /// ‖g_q‖ over the selected layers in the weighted inner product, for cosines.
     let queryNorms: [Double]
     /// The damped curvature groups that self-influence sums over, for each damping of the scan.
     let groups: [[DampedGroup]]
@@ -30,7 +32,7 @@ extension PreparedScan {
         rowCount: Int, readTile: (_ layer: Int) throws -> LayerTile, workspace: inout ScoringWorkspace
     ) throws -> [Float] {
         var scores = [Float](repeating: 0, count: queryCount * rowCount)
-        var squaredNorms = method == .cosine ? [Double](repeating: 0, count: rowCount) : []
+        var squaredNorms = method.isCosine ? [Double](repeating: 0, count: rowCount) : []
         var selfInfluences = groups.map { _ in [Double](repeating: 0, count: rowCount) }
         // Tiles of the groups not yet complete; a per-layer group completes with its own layer.
         var pendingTiles: [Int: LayerTile] = [:]
@@ -41,8 +43,10 @@ extension PreparedScan {
                 var block = scores.mutableSpan
                 scorers[position].accumulate(tile, into: &block, workspace: &workspace)
             }
-            if method == .cosine {
-                for (row, value) in LinearAlgebra.squaredNorms(of: tile).enumerated() { squaredNorms[row] += value }
+            if method.isCosine {
+                for (row, value) in LinearAlgebra.squaredNorms(of: tile).enumerated() {
+                    squaredNorms[row] += weights[position] * value
+                }
             }
             if method.needsSelfInfluence {
                 pendingTiles[layer] = tile
@@ -64,9 +68,9 @@ extension PreparedScan {
         _ scores: inout [Float], rowCount: Int, squaredNorms: [Double], selfInfluences: [[Double]]
     ) {
         switch method {
-        case .dot, .influence:
+        case .dot, .whitenedDot, .influence:
             break
-        case .cosine:
+        case .cosine, .whitenedCosine:
             for query in 0..<queryCount {
                 for row in 0..<rowCount {
                     let norms = queryNorms[query] * squaredNorms[row].squareRoot()

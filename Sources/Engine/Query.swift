@@ -28,6 +28,8 @@ private struct QuerySession {
     let curvature: LoadedCurvature?
     /// The groups with each damping.
     let groups: [[DampedGroup]]
+    /// tr(H_l) by layer of the store, for methods that divide by it.
+    let scales: [Double]?
     /// Whether the curvature was fitted on exactly the rows that are scored.
     let curvatureIsCurrent: Bool
     let plan: Plan
@@ -48,7 +50,8 @@ private struct QuerySession {
         if method.needsQueries {
             guard let path = request.queriesPath else { throw EngineError.queriesMissing(method: method.rawValue) }
             let batch = try FactorBatch(path: path, metadataPath: request.queryMetadataPath)
-            queries = try QueryGradients(batch, schema: schema, selection: selection)
+            let basis = try SchemaBasis(of: snapshot, for: [batch])
+            queries = try QueryGradients(batch, schema: schema, basis: basis, selection: selection)
         } else if request.queriesPath != nil {
             warnings.append("self-influence is a property of the stored examples; the queries were not read")
         }
@@ -68,11 +71,18 @@ private struct QuerySession {
             if let warning = loaded.staleness(of: snapshot) { warnings.append(warning) }
             curvature = loaded
         }
-        groups = try Self.dampings(of: request).map { damping in
+        groups = try Self.dampings(of: request, schema: schema).map { damping in
             try curvature?.groups.map { try DampedGroup($0, schema: schema, damping: damping) } ?? []
         }
 
-        let rows = try LiveRows(snapshot).selecting(request.rows, workers: request.workers)
+        let live = try LiveRows(snapshot)
+        scales = method.needsLayerScales ? try layerScales(of: live, workers: request.workers) : nil
+        if method.needsLayerScales, schema.basis == nil {
+            warnings.append(
+                "the store is not whitened: '\(method.rawValue)' only gives each layer the same weight, unless the gradients "
+                    + "were whitened before they were ingested")
+        }
+        let rows = try live.selecting(request.rows, workers: request.workers)
         guard rows.rowCount > 0 else { throw EngineError.selectionEmpty(path: storePath) }
         self.request = request
         self.rows = rows
@@ -120,20 +130,22 @@ private struct QuerySession {
         }
         try sink?.finish()
         return QueryResult(
-            method: request.method, answers: answers, dampings: dampingsUsed, curvature: curvature?.record.digest,
-            scope: curvature?.scopeName, curvatureRowCount: curvature?.rowCount,
+            method: request.method, answers: answers, dampings: dampingsUsed, basis: rows.snapshot.schema.basis,
+            curvature: curvature?.record.digest, scope: curvature?.scopeName, curvatureRowCount: curvature?.rowCount,
             layerNames: plan.layers.map { rows.snapshot.schema.layers[$0].name }, plan: plan,
             generation: rows.snapshot.generation, rowCount: rows.rowCount, warnings: warnings)
     }
 
     /// The dampings asked for, or the default one.
-    private static func dampings(of request: QueryRequest) -> [Damping] {
-        request.dampings.isEmpty ? [.relative(QueryRequest.defaultRelativeDamping)] : request.dampings
+    private static func dampings(of request: QueryRequest, schema: StoreSchema) -> [Damping] {
+        request.dampings.isEmpty ? [.standard(for: schema)] : request.dampings
     }
 
     private var dampingsUsed: [DampingUsed] {
         guard curvature != nil else { return [] }
-        return zip(Self.dampings(of: request), groups).map { DampingUsed(damping: $0, lambdas: $1.map(\.lambda)) }
+        return zip(Self.dampings(of: request, schema: rows.snapshot.schema), groups).map {
+            DampingUsed(damping: $0, lambdas: $1.map(\.lambda))
+        }
     }
 
     /// A range of scored queries, which count through all dampings, cut by damping.
@@ -150,6 +162,7 @@ private struct QuerySession {
     private func prepare(_ range: Range<Int>) throws -> PreparedScan {
         let schema = rows.snapshot.schema
         var scorers: [LayerScorer] = []
+        let weights = plan.layers.map { layer in scales.map { $0[layer] > 0 ? 1 / $0[layer] : 0 } ?? 1 }
         var queryNorms: [Double] = []
         if let queries, curvature != nil {
             var folded: [Int: [Float]] = [:]
@@ -169,14 +182,14 @@ private struct QuerySession {
             }
         } else if let queries {
             var squared = [Double](repeating: 0, count: range.count)
-            for layer in plan.layers {
+            for (layer, weight) in zip(plan.layers, weights) {
                 scorers.append(
                     LayerScorer(
                         layer: schema.layers[layer], queryCount: range.count,
-                        form: try queries.readForm(layer: layer, queries: range)))
-                guard request.method == .cosine else { continue }
+                        form: try queries.readForm(layer: layer, queries: range, weight: weight)))
+                guard request.method.isCosine else { continue }
                 for (query, value) in try queries.squaredNorms(layer: layer, queries: range).enumerated() {
-                    squared[query] += value
+                    squared[query] += weight * value
                 }
             }
             queryNorms = squared.map { $0.squareRoot() }
@@ -184,6 +197,7 @@ private struct QuerySession {
         let dampings = pieces(of: range)
         return PreparedScan(
             method: request.method, queryCount: range.count, layers: plan.layers, scorers: scorers,
+            weights: weights,
             queryNorms: queryNorms,
             groups: request.method.needsSelfInfluence ? dampings.map { groups[$0.damping] } : [],
             dampingOfQuery: dampings.enumerated().flatMap { place, piece in piece.queries.map { _ in place } },
@@ -201,6 +215,11 @@ private struct QuerySession {
             "sign": "positive = training on the example lowers the query's loss",
             "store": rows.snapshot.identity.description,
         ]
+        if let basis = rows.snapshot.schema.basis { metadata["basis"] = basis.description }
+        if let scales {
+            metadata["layer_scales"] =
+                "[" + plan.layers.map { JSONText.number(scales[$0]) }.joined(separator: ",") + "]"
+        }
         let used = dampingsUsed
         if let curvature, let first = used.first {
             let values = used.map { JSONText.number($0.value) }
@@ -212,5 +231,12 @@ private struct QuerySession {
             metadata["lambdas"] = used.count == 1 ? lambdas[0] : "[" + lambdas.joined(separator: ",") + "]"
         }
         return metadata
+    }
+}
+
+extension Damping {
+    /// The damping of a query that names none.
+    static func standard(for schema: StoreSchema) -> Damping {
+        .relative(schema.basis == nil ? QueryRequest.defaultRelativeDamping : QueryRequest.whitenedRelativeDamping)
     }
 }

@@ -50,9 +50,11 @@ public struct QueryResult: Sendable {
     /// How the scores were computed.
     public let method: Method
     /// One per query, in the order of the file; of several dampings one after another.
-    public let answers: [QueryAnswer]
+    public internal(set) var answers: [QueryAnswer]
     /// In the order of the request; empty for methods without curvature.
     public let dampings: [DampingUsed]
+    /// The whitening basis that the scores were computed in; nil: the gradients as given.
+    public let basis: Digest?
     /// The curvature used.
     public let curvature: Digest?
     /// "per-layer" or "global".
@@ -66,7 +68,7 @@ public struct QueryResult: Sendable {
     /// The store's generation.
     public let generation: UInt64
     /// Rows scored.
-    public let rowCount: Int
+    public internal(set) var rowCount: Int
     /// What the reader of the answer should know.
-    public let warnings: [String]
+    public internal(set) var warnings: [String]
 }

@@ -10,10 +10,14 @@ struct QueryGradients: Sendable {
     let layers: [Int]
     private let schema: StoreSchema
     private let positions: [Int: Int]
+    /// The whitening of raw queries; nil when they are in the store's coordinates.
+    private let whitening: SchemaBasis?
 
     /// Matches `batch` with the store. Queries may have fewer layers than the store (the others count as zero) but no
-    /// unknown ones, in the store's shapes; they may be full or factored at any rank.
-    init(_ batch: FactorBatch, schema: StoreSchema, selection: [Int]) throws {
+    /// unknown ones, in the store's shapes; they may be full or factored at any rank, and raw
+    /// (`basis`, the store's, whitens them) or in its basis already.
+    init(_ batch: FactorBatch, schema: StoreSchema, basis: SchemaBasis?, selection: [Int]) throws {
+        whitening = try SchemaBasis.needed(for: batch, schema: schema, basis: basis)
         var positions: [Int: Int] = [:]
         for (position, layer) in batch.layers.enumerated() {
             guard let storeLayer = schema.layerIndex(named: layer.name) else {
@@ -44,17 +48,26 @@ struct QueryGradients: Sendable {
         batch.identifiers ?? (0..<batch.rowCount).map(String.init)
     }
 
-    /// The gradients of some queries at one layer, as given.
-    func readForm(layer: Int, queries: Range<Int>) throws -> QueryForm {
+    /// The gradients of some queries at one layer, in the store's coordinates.
+    private func readTile(layer: Int, queries: Range<Int>) throws -> LayerTile {
         guard let position = positions[layer] else { preconditionFailure("layer \(layer) is not in the queries") }
         let tile = try batch.readTile(layer: position, rows: queries)
-        switch batch.layers[position].form {
-        case .full:
-            return .full(tile.dense)
+        guard let whitening else { return tile }
+        return try whitening.apply(to: tile, layer: layer, path: batch.path, firstRow: queries.lowerBound)
+    }
+
+    /// The gradients of some queries at one layer, times `weight`, in the form in which they were given.
+    func readForm(layer: Int, queries: Range<Int>, weight: Double) throws -> QueryForm {
+        let tile = try readTile(layer: layer, queries: queries)
+        func weighted(_ values: [Float]) -> [Float] { weight == 1 ? values : values.map { Float(Double($0) * weight) } }
+        switch tile.layer.form {
+        case .dense:
+            return .full(weighted(tile.dense))
         case .factors(let rank):
             return .factors(
                 rank: rank,
-                left: queryMajor(tile.left, queryCount: queries.count, rank: rank, length: tile.layer.inputDimension),
+                left: queryMajor(
+                    weighted(tile.left), queryCount: queries.count, rank: rank, length: tile.layer.inputDimension),
                 right: queryMajor(tile.right, queryCount: queries.count, rank: rank, length: tile.layer.outputDimension)
             )
         }
@@ -63,10 +76,10 @@ struct QueryGradients: Sendable {
     /// The gradients of some queries at one layer as full matrices, queries × (d1·d2); zeros where the queries lack the layer.
     func readFull(layer: Int, queries: Range<Int>) throws -> [Float] {
         let shape = schema.layers[layer]
-        guard let position = positions[layer], layers.contains(layer) else {
+        guard positions[layer] != nil, layers.contains(layer) else {
             return Array(repeating: 0, count: queries.count * shape.gradientLength)
         }
-        let tile = try batch.readTile(layer: position, rows: queries)
+        let tile = try readTile(layer: layer, queries: queries)
         guard tile.layer.rank != nil else { return tile.dense }
         var matrices = [Float](repeating: 0, count: queries.count * shape.gradientLength)
         var target = matrices.mutableSpan
@@ -76,8 +89,7 @@ struct QueryGradients: Sendable {
 
     /// ‖g_q‖² at one layer.
     func squaredNorms(layer: Int, queries: Range<Int>) throws -> [Double] {
-        guard let position = positions[layer] else { preconditionFailure("layer \(layer) is not in the queries") }
-        return LinearAlgebra.squaredNorms(of: try batch.readTile(layer: position, rows: queries))
+        LinearAlgebra.squaredNorms(of: try readTile(layer: layer, queries: queries))
     }
 
     /// The largest rank of the factored layers; nil when any layer is full, so that the queries count as full.

@@ -8,7 +8,8 @@ public struct QueryRequest: Sendable {
     public var queriesPath: String?
     /// A JSONL file of the queries' metadata; nil: the file beside the queries, if there is one.
     public var queryMetadataPath: String?
-    /// Empty: `defaultRelativeDamping`. Several are answered by the same scan. Only for methods with curvature.
+    /// Empty: `defaultRelativeDamping`, or `whitenedRelativeDamping` for a whitened store. Several are answered by the same scan. Only
+    /// for methods with curvature.
     public var dampings: [Damping]
     /// The curvature to use; nil: the active one.
     public var curvature: String?
@@ -31,6 +32,8 @@ public struct QueryRequest: Sendable {
 
     /// λ = ρ · tr(H)/D with this ρ unless the caller says otherwise.
     public static let defaultRelativeDamping = 1.0
+    /// The same for a whitened store, where the eigenvalues are nearly alike and the best damping is larger.
+    public static let whitenedRelativeDamping = 10.0
 
     /// A request; everything has a default.
     public init(

@@ -16,12 +16,15 @@ public struct ScoringRun: Sendable {
         public var queriesPath: String
         /// Relative to those of the other members.
         public var weight: Double
+        /// nil: the store's active one.
+        public var curvature: String?
 
         /// A store and its queries.
-        public init(store: String, queriesPath: String, weight: Double = 1) {
+        public init(store: String, queriesPath: String, weight: Double = 1, curvature: String? = nil) {
             self.store = store
             self.queriesPath = queriesPath
             self.weight = weight
+            self.curvature = curvature
         }
     }
 
@@ -33,18 +36,13 @@ public struct ScoringRun: Sendable {
     public var method: Method
     /// nil: the method's default.
     public var damping: Damping?
-    /// nil: each store's active one.
-    public var curvature: String?
 
     /// A run.
-    public init(
-        name: String, members: [Member], method: Method = .influence, damping: Damping? = nil, curvature: String? = nil
-    ) {
+    public init(name: String, members: [Member], method: Method = .influence, damping: Damping? = nil) {
         self.name = name
         self.members = members
         self.method = method
         self.damping = damping
-        self.curvature = curvature
     }
 }
 
@@ -86,7 +84,7 @@ final class RunScores {
             request.method = run.method
             request.queriesPath = member.queriesPath
             request.dampings = run.damping.map { [$0] } ?? []
-            request.curvature = run.curvature
+            request.curvature = member.curvature
             request.topCount = 0
             request.bottomCount = 0
             request.scoresPath = folder.path(ofMember: index)

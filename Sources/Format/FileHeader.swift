@@ -6,6 +6,8 @@ public enum FileMagic: String, Hashable, Sendable, CaseIterable {
     case segment = "LORIFSEG"
     /// Eigenvalues and bases of a fit.
     case curvature = "LORIFCRV"
+    /// The maps of a whitening.
+    case basis = "LORIFBAS"
 
     var bytes: [UInt8] { Array(rawValue.utf8) }
 }

@@ -1,3 +1,4 @@
+import Checksum
 public import Schema
 
 extension StoreSchema {
@@ -5,7 +6,8 @@ extension StoreSchema {
     public func encoded() -> [UInt8] {
         var writer = ByteWriter()
         writer.write(encoding.rawValue)
-        writer.write(bytes: [0, 0, 0])
+        writer.write(basis == nil ? UInt8(0) : 1)
+        writer.write(bytes: [0, 0])
         writer.write(UInt32(layers.count))
         for layer in layers {
             writer.write(string: layer.name)
@@ -13,6 +15,10 @@ extension StoreSchema {
             writer.write(UInt32(layer.outputDimension))
             writer.write(layer.rank == nil ? Self.denseForm : Self.factorsForm)
             writer.write(UInt32(layer.rank ?? 0))
+        }
+        if let basis {
+            writer.write(basis.low)
+            writer.write(basis.high)
         }
         return writer.bytes
     }
@@ -26,7 +32,9 @@ extension StoreSchema {
         var reader = PartReader(bytes, part: .schema)
         let code: UInt8 = try reader.read()
         guard let encoding = Encoding(rawValue: code) else { throw .unknownEncoding(code) }
-        try reader.readZeros(count: 3)
+        let basisFlag: UInt8 = try reader.read()
+        guard basisFlag <= 1 else { throw .reservedNotZero(part: .schema, offset: 1, found: basisFlag) }
+        try reader.readZeros(count: 2)
         let layerCount = try reader.readCount()
         try reader.expectRoom(count: layerCount, minimumByteCount: Self.minimumLayerByteCount)
         var layers: [LayerSchema] = []
@@ -49,8 +57,13 @@ extension StoreSchema {
                 LayerSchema(
                     name: name, inputDimension: inputDimension, outputDimension: outputDimension, form: form))
         }
+        var basis: Digest?
+        if basisFlag == 1 {
+            let words = try reader.readDigest()
+            basis = Digest(high: words.high, low: words.low)
+        }
         try reader.expectEnd()
-        self.init(layers: layers, encoding: encoding)
+        self.init(layers: layers, encoding: encoding, basis: basis)
         try validate()
     }
 

@@ -1,3 +1,4 @@
+import Checksum
 import Files
 import Schema
 
@@ -10,6 +11,14 @@ struct BatchLayout {
         let first: TensorEntry
         /// `right`.
         let second: TensorEntry?
+        /// `second_moment_left` and `second_moment_right`.
+        let moments: Moments?
+    }
+
+    /// The second moments of a layer, as the trainer found them.
+    struct Moments {
+        let left: TensorEntry
+        let right: TensorEntry
     }
 
     static let supportedVersion = "1"
@@ -20,7 +29,9 @@ struct BatchLayout {
     let identifiers: [String]?
     /// For finding rows by id, when there are ids.
     let index: IdentifierIndex?
-    /// All metadata but `lorif.batch`, `ids` and `layers`.
+    /// The whitening basis that the rows are in already.
+    let basis: Digest?
+    /// All metadata but `lorif.batch`, `ids`, `layers` and `basis`.
     let provenance: [(String, String)]
 
     init(_ file: SafetensorsFile) throws(InterchangeError) {
@@ -29,11 +40,12 @@ struct BatchLayout {
             throw .unsupportedVersion(path: path, found: version)
         }
         let named = try Self.layersByName(file)
-        guard let reference = file.tensors.first else { throw .noLayers(path: path) }
+        let rows = file.tensors.filter { !Self.isMoment($0) }
+        guard let reference = rows.first else { throw .noLayers(path: path) }
         let order = try Self.order(of: named, file: file)
         layers = order.compactMap { named[$0] }
         rowCount = reference.shape[0]
-        for tensor in file.tensors where tensor.shape[0] != rowCount {
+        for tensor in rows where tensor.shape[0] != rowCount {
             throw .rowCountsDiffer(
                 path: path, tensor: tensor.name, expected: rowCount, found: tensor.shape[0],
                 reference: reference.name)
@@ -50,7 +62,11 @@ struct BatchLayout {
         } else {
             index = nil
         }
-        provenance = file.metadata.filter { !["lorif.batch", "ids", "layers"].contains($0.key) }
+        basis = try file.metadataValue("basis").map { (text) throws(InterchangeError) in
+            guard let digest = Digest(text) else { throw .basisMalformed(path: path, found: text) }
+            return digest
+        }
+        provenance = file.metadata.filter { !["lorif.batch", "ids", "layers", "basis"].contains($0.key) }
             .map { ($0.key, $0.value) }
     }
 
@@ -60,6 +76,12 @@ struct BatchLayout {
         var left: TensorEntry?
         var right: TensorEntry?
         var full: TensorEntry?
+        var leftMoment: TensorEntry?
+        var rightMoment: TensorEntry?
+    }
+
+    private static func isMoment(_ tensor: TensorEntry) -> Bool {
+        tensor.name.hasSuffix("/second_moment_left") || tensor.name.hasSuffix("/second_moment_right")
     }
 
     private static func layersByName(_ file: SafetensorsFile) throws(InterchangeError) -> [String: Layer] {
@@ -74,6 +96,8 @@ struct BatchLayout {
             case "left": parts[layer, default: Parts()].left = tensor
             case "right": parts[layer, default: Parts()].right = tensor
             case "full": parts[layer, default: Parts()].full = tensor
+            case "second_moment_left": parts[layer, default: Parts()].leftMoment = tensor
+            case "second_moment_right": parts[layer, default: Parts()].rightMoment = tensor
             default: throw .unexpectedTensor(path: path, tensor: tensor.name)
             }
             try check(tensor, path: path)
@@ -92,6 +116,7 @@ struct BatchLayout {
     }
 
     private static func check(_ tensor: TensorEntry, path: String) throws(InterchangeError) {
+        if isMoment(tensor) { return try checkMoment(tensor, path: path) }
         guard [.f32, .f16, .bf16].contains(tensor.elementType) else {
             throw .unsupportedElementType(path: path, tensor: tensor.name, found: tensor.elementType)
         }
@@ -107,7 +132,37 @@ struct BatchLayout {
         try checkLimit(tensor.shape[1], Limits.dimension, "as dimension", place(tensor), path)
     }
 
+    private static func checkMoment(_ tensor: TensorEntry, path: String) throws(InterchangeError) {
+        guard [.f32, .f64].contains(tensor.elementType) else {
+            throw .tensorMalformed(
+                path: path, tensor: tensor.name, expected: "F32 or F64", found: tensor.elementType.rawValue)
+        }
+        guard tensor.shape.count == 2, tensor.shape[0] == tensor.shape[1], tensor.shape[0] > 0 else {
+            throw .wrongShape(path: path, tensor: tensor.name, expected: "[d, d]", found: tensor.shape)
+        }
+    }
+
+    /// Both moments of a layer, of its dimensions; nil when it has none.
+    private static func moments(
+        _ parts: Parts, d1: Int, d2: Int, layer: String, path: String
+    ) throws(InterchangeError) -> Moments? {
+        guard parts.leftMoment != nil || parts.rightMoment != nil else { return nil }
+        guard let left = parts.leftMoment, let right = parts.rightMoment else {
+            throw .secondMoments(path: path, layer: layer, expected: "left and right", found: "one of them")
+        }
+        guard left.shape[0] == d1, right.shape[0] == d2 else {
+            throw .secondMoments(
+                path: path, layer: layer, expected: "orders \(d1) and \(d2)",
+                found: "\(left.shape[0]) and \(right.shape[0])")
+        }
+        return Moments(left: left, right: right)
+    }
+
     private static func layer(named name: String, _ parts: Parts, path: String) throws(InterchangeError) -> Layer {
+        guard parts.full != nil || parts.left != nil || parts.right != nil else {
+            throw .secondMoments(
+                path: path, layer: name, expected: "gradients of the layer in the same file", found: "none")
+        }
         if let full = parts.full {
             guard parts.left == nil, parts.right == nil else { throw .factorsAndFull(path: path, layer: name) }
             try checkLimit(full.shape[2], Limits.dimension, "as dimension", place(full), path)
@@ -115,7 +170,9 @@ struct BatchLayout {
             let layer = BatchLayer(
                 name: name, inputDimension: full.shape[1], outputDimension: full.shape[2], form: .full,
                 elementType: full.elementType)
-            return Layer(layer: layer, first: full, second: nil)
+            return Layer(
+                layer: layer, first: full, second: nil,
+                moments: try moments(parts, d1: full.shape[1], d2: full.shape[2], layer: name, path: path))
         }
         guard let left = parts.left else {
             throw .incompleteFactors(path: path, layer: name, present: "right", missing: "left")
@@ -134,7 +191,9 @@ struct BatchLayout {
         let layer = BatchLayer(
             name: name, inputDimension: left.shape[1], outputDimension: right.shape[1],
             form: .factors(rank: left.shape[2]), elementType: left.elementType)
-        return Layer(layer: layer, first: left, second: right)
+        return Layer(
+            layer: layer, first: left, second: right,
+            moments: try moments(parts, d1: left.shape[1], d2: right.shape[1], layer: name, path: path))
     }
 
     /// d1 and d2 are below 2^21 by now, so that the product cannot overflow.

@@ -16,6 +16,8 @@ public final class FactorBatch: Sendable {
     public let layers: [BatchLayer]
     /// One id per row, distinct; nil when the batch has none.
     public let identifiers: [String]?
+    /// The whitening basis that the gradients are in already; nil: as the model gave them.
+    public let basis: Digest?
     /// The other metadata of the file, in its order: model, checkpoint, projection seed …
     public let provenance: [(String, String)]
     /// The JSONL file with the examples' user metadata, when there is one.
@@ -34,6 +36,7 @@ public final class FactorBatch: Sendable {
         rowCount = batch.rowCount
         layers = batch.layers.map(\.layer)
         identifiers = batch.identifiers
+        basis = batch.basis
         provenance = batch.provenance
         layout = batch.layers
         let companion = if let metadataPath { metadataPath } else { try Self.companion(of: path) }
@@ -85,6 +88,28 @@ public final class FactorBatch: Sendable {
         precondition(rows.lowerBound >= 0 && rows.upperBound <= rowCount)
         guard let userMetadata else { return Array(repeating: nil, count: rows.count) }
         return try userMetadata.records(rows: rows)
+    }
+
+    /// Whether the file gives the second moments of a layer.
+    public func hasSecondMoments(layer: Int) -> Bool { layout[layer].moments != nil }
+
+    /// C1 (d1×d1) and C2 (d2×d2) of a layer as the trainer gives them, row-major; nil if it does not. NaN and infinity are left
+    /// to the caller.
+    public func readSecondMoments(layer: Int) throws(InterchangeError) -> (left: [Double], right: [Double])? {
+        guard let moments = layout[layer].moments else { return nil }
+        return (try readMoment(moments.left), try readMoment(moments.right))
+    }
+
+    private func readMoment(_ tensor: TensorEntry) throws(InterchangeError) -> [Double] {
+        let bytes = try withInterchangeErrors {
+            try safetensors.file.read(at: tensor.byteRange.lowerBound, count: tensor.byteRange.count)
+        }
+        let size = tensor.elementType.byteCount
+        return stride(from: 0, to: bytes.count, by: size).map { offset in
+            let word = (0..<size).reduce(UInt64(0)) { $0 | UInt64(bytes[offset + $1]) << UInt64(8 * $1) }
+            return size == 8
+                ? Double(bitPattern: word) : Double(Float(bitPattern: UInt32(truncatingIfNeeded: word)))
+        }
     }
 
     private static func companion(of path: String) throws(InterchangeError) -> String? {

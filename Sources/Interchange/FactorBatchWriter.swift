@@ -1,3 +1,4 @@
+public import Checksum
 import Kernels
 public import Schema
 
@@ -10,10 +11,11 @@ public struct FactorBatchWriter: ~Copyable, Sendable {
     private let rowCount: Int
 
     /// Declares the batch: layers in vectorisation order, the type of their numbers (f32, f16, bf16), and one id per row.
-    /// Provenance keys must differ from `ids`, `layers` and `lorif.batch`.
+    /// `basis` says that the numbers are in that whitening basis. Provenance keys must differ from `ids`, `layers`, `basis` and
+    /// `lorif.batch`.
     public init(
         path: String, layers: [LayerSchema], elementType: ElementType, rowCount: Int, identifiers: [String]?,
-        provenance: [(key: String, value: String)] = []
+        basis: Digest? = nil, provenance: [(key: String, value: String)] = []
     ) throws(InterchangeError) {
         precondition(identifiers.map { $0.count == rowCount } ?? true)
         var declarations: [TensorDeclaration] = []
@@ -35,6 +37,7 @@ public struct FactorBatchWriter: ~Copyable, Sendable {
         var metadata = [(key: "lorif.batch", value: BatchLayout.supportedVersion)]
         metadata.append(("layers", JSONText.array(layers.map(\.name))))
         if let identifiers { metadata.append(("ids", JSONText.array(identifiers))) }
+        if let basis { metadata.append(("basis", basis.description)) }
         writer = try SafetensorsWriter(path: path, tensors: declarations, metadata: metadata + provenance)
         self.layers = layers
         self.tensors = tensors

@@ -53,6 +53,10 @@ public enum InterchangeError: Error, Hashable, Sendable {
     case identifierCount(path: String, expected: Int, found: Int)
     case emptyIdentifier(path: String, row: Int)
     case duplicateIdentifier(path: String, identifier: String, firstRow: Int, secondRow: Int)
+    /// A layer's second moments are incomplete, or belong to no layer of the file.
+    case secondMoments(path: String, layer: String, expected: String, found: String)
+    /// The metadata `basis` is not a digest.
+    case basisMalformed(path: String, found: String)
     case notFinite(path: String, tensor: String, row: Int, identifier: String?, element: [Int], found: String)
 
     // MARK: User metadata (JSONL)
@@ -161,6 +165,11 @@ extension InterchangeError: CustomStringConvertible {
         case .duplicateIdentifier(let path, let identifier, let firstRow, let secondRow):
             "\(path), __metadata__ \"ids\": expected distinct ids, found \(JSONText.excerpt(identifier)) at rows "
                 + "\(firstRow) and \(secondRow)"
+        case .secondMoments(let path, let layer, let expected, let found):
+            "\(path), second moments of layer \(JSONText.excerpt(layer)): expected \(expected), found \(found)"
+        case .basisMalformed(let path, let found):
+            "\(path), __metadata__ \"basis\": expected the 32 hexadecimal digits of a basis, found "
+                + "\(JSONText.excerpt(found))"
         case .notFinite(let path, let tensor, let row, let identifier, let element, let found):
             "\(path), tensor \(JSONText.excerpt(tensor)), row \(row)"
                 + (identifier.map { " (id \(JSONText.excerpt($0)))" } ?? "")

@@ -8,6 +8,8 @@ public enum Limits {
     public static let dimension = 1 << 20
     /// Largest d1·d2 of a layer.
     public static let gradientLength = 1 << 28
+    /// Largest d1 or d2 of a layer that is whitened: its map has the square of that many numbers.
+    public static let whitenedDimension = 8192
     /// Largest rank c.
     public static let rank = 4096
     /// Longest example id, in UTF-8 bytes.

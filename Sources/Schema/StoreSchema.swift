@@ -1,14 +1,19 @@
-/// What every row of a store has: its layers in vectorisation order, and how their numbers are kept.
+public import Checksum
+
+/// What every row of a store has: its layers in vectorisation order, how their numbers are kept, and in which basis.
 public struct StoreSchema: Hashable, Sendable {
     /// The layers, in the order of the global vectorisation; names are unique.
     public let layers: [LayerSchema]
     /// The encoding of factor and dense columns.
     public let encoding: Encoding
+    /// The whitening basis (`WhiteningBasis`) that all gradients are in, by the digest of its file; nil: gradients as they were given.
+    public let basis: Digest?
 
     /// A schema; `validate` (Format) says whether a store can have it.
-    public init(layers: [LayerSchema], encoding: Encoding) {
+    public init(layers: [LayerSchema], encoding: Encoding, basis: Digest? = nil) {
         self.layers = layers
         self.encoding = encoding
+        self.basis = basis
     }
 
     /// The position of the layer of that name.

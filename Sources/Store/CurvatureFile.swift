@@ -345,9 +345,9 @@ struct CurvatureFile {
 }
 
 extension StoreSchema {
-    /// Whether layers agree in name, order and shape, however they are stored.
+    /// Whether layers agree in name, order and shape, and the basis, however they are stored.
     func hasSameGradients(as other: StoreSchema) -> Bool {
-        layers.count == other.layers.count
+        layers.count == other.layers.count && basis == other.basis
             && zip(layers, other.layers).allSatisfy {
                 $0.name == $1.name && $0.inputDimension == $1.inputDimension && $0.outputDimension == $1.outputDimension
             }

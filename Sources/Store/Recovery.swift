@@ -1,4 +1,5 @@
 import Files
+import Schema
 
 /// What a writer does before anything else: it removes what an interrupted one has left.
 ///
@@ -18,9 +19,10 @@ enum Recovery {
                 .filter { !FitParts.isPart($0, of: rowDigest) }
             let segments = try fileNames(inDirectory: directory.segmentsPath).filter { !segmentNames.contains($0) }
             let curvatures = try fileNames(inDirectory: directory.curvaturePath).filter { !curvatureNames.contains($0) }
+            let bases = try directory.strayBasisFiles(contents.schema.basis)
             return temporary.map { directory.temporaryPath + "/" + $0 }
                 + segments.map { directory.segmentsPath + "/" + $0 }
-                + curvatures.map { directory.curvaturePath + "/" + $0 }
+                + curvatures.map { directory.curvaturePath + "/" + $0 } + bases.map { directory.basesPath + "/" + $0 }
         }
     }
 

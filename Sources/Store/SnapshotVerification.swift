@@ -36,13 +36,13 @@ extension Snapshot {
             + curvatures.reduce(0) { $0 + $1.identity.fileLength }
     }
 
-    /// Checks every segment and curvature, also those of named snapshots (the catalog was checked when the snapshot was opened).
+    /// Checks the basis and every segment and curvature, also those of named snapshots (the catalog was checked when the snapshot
+    /// was opened).
     ///
     /// `progress` gets the bytes read since the last call; false stops. Goes on after a damage; the report has them all.
     public func verify(
         level: VerificationLevel = .full, progress: (Int) -> Bool = { _ in true }
     ) -> VerificationReport {
-        var damages: [StoreError] = []
         var byteCount = 0
         var goesOn = true
         func advance(_ count: Int) -> Bool {
@@ -50,6 +50,7 @@ extension Snapshot {
             goesOn = goesOn && progress(count)
             return goesOn
         }
+        var damages = basisDamages(progress: advance)
         for view in views {
             for index in view.segments.indices where goesOn {
                 // A reader of its own: an open one has read its footer before.

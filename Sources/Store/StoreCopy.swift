@@ -1,6 +1,7 @@
 import Files
 import Format
 import Glibc
+import Schema
 
 /// What a copy did.
 public struct StoreCopySummary: Hashable, Sendable {
@@ -17,7 +18,7 @@ public struct StoreCopySummary: Hashable, Sendable {
 extension Snapshot {
     /// Makes a store at a path that must be free, with everything that this one has in the newest generation, named snapshots included.
     ///
-    /// Takes no lock: writers may go on meanwhile. Segment and curvature files, which never change, are hard links where the file system
+    /// Takes no lock: writers may go on meanwhile. Segment, curvature and basis files, which never change, are hard links where the file system
     /// can, unless `copiesFiles`; a link shares its bytes, and hence disk errors, with the store. The whole is built beside
     /// the path, made durable and renamed. `progress` gets the bytes done since the last call and may throw to stop.
     public static func copyStore(
@@ -46,6 +47,11 @@ extension Snapshot {
             }
             for name in contents.curvatureFileNames.sorted() {
                 try copier.add("curvature/" + name, open: nil, progress: progress)
+            }
+            if let basis = source.schema.basis {
+                try wrapping { () throws(FileError) in try createDirectory(unfinished.basesPath) }
+                try copier.add("basis/" + BasisFile.fileName(basis), open: nil, progress: progress)
+                try wrapping { () throws(FileError) in try synchronizeDirectory(unfinished.basesPath) }
             }
             var copy = contents
             copy.state.storeIdentity = identity

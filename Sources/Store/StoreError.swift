@@ -100,6 +100,14 @@ public enum StoreError: Error, Hashable, Sendable {
     case curvatureUnknown(Digest)
     /// A segment file that was to be attached is damaged, or has other layers or another encoding than the store.
     case attachmentRefused(path: String, reason: String)
+    /// A basis file that was to be taken over is not one, or is damaged.
+    case basisRefused(path: String, reason: String)
+    /// The store's basis file is not what was written.
+    case basisDamaged(path: String, expected: String, found: String)
+    /// The store is not whitened.
+    case basisMissing(path: String)
+    /// Rows in this basis are to go into a new store, which must have it.
+    case basisRequired(Digest)
     /// A curvature breaks a rule.
     case curvatureShape(what: String, expected: String, found: String)
     // End of group.
@@ -194,6 +202,12 @@ extension StoreError: CustomStringConvertible {
         case .snapshotName(let name):
             "\"\(name)\" cannot name a snapshot: 1 to \(SnapshotRecord.nameByteLimit) letters, digits, '.', '_' and '-'"
         case .curvatureUnknown(let digest): "the store has no curvature \(digest)"
+        case .basisRefused(let path, let reason): "\(path): no basis can be taken from it: \(reason)"
+        case .basisDamaged(let path, let expected, let found):
+            "\(path) is damaged: expected \(expected), found \(found)"
+        case .basisMissing(let path): "\(path): the store is not whitened, so it has no basis"
+        case .basisRequired(let digest):
+            "the rows are in the basis \(digest): create the store with it first ('lorif create STORE --basis-from FILE')"
         case .curvatureShape(let what, let expected, let found):
             "curvature: \(what): expected \(expected), found \(found)"
         }

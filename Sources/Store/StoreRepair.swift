@@ -43,6 +43,9 @@ public struct RepairReport: Sendable {
     public internal(set) var removedPaths: [String] = []
     /// Where damaged originals are now.
     public internal(set) var quarantinedPaths: [String] = []
+    /// What is wrong with the basis of a whitened store, if it could not be put back: the rows are whole, but raw gradients cannot
+    /// be compared with them.
+    public internal(set) var basisDamage: String?
     /// Segment files written anew from what was whole in a damaged one.
     public internal(set) var salvagedFiles: [String] = []
     /// Rows of a rebuilt catalog that are taken for deleted because a later segment has the same id.
@@ -70,9 +73,13 @@ public struct StoreRepair {
     var report = RepairReport()
 
     /// Repairs the store at `path`; `progress` gets the name of each file that is begun and may throw to stop.
-    public static func run(at path: String, progress: (String) throws -> Void = { _ in }) throws -> RepairReport {
+    ///
+    /// `basis`, a whole copy of the store's basis, replaces one that is missing or damaged.
+    public static func run(
+        at path: String, basis: StoredBasis? = nil, progress: (String) throws -> Void = { _ in }
+    ) throws -> RepairReport {
         var repair = try StoreRepair(path: path)
-        try repair.run(progress: progress)
+        try repair.run(basis: basis, progress: progress)
         return repair.report
     }
 
@@ -98,7 +105,7 @@ public struct StoreRepair {
         }
     }
 
-    private mutating func run(progress: (String) throws -> Void) throws {
+    private mutating func run(basis: StoredBasis?, progress: (String) throws -> Void) throws {
         let identity = readIdentity()
         var contents: CatalogContents
         if let known = try readCatalog(identity) {
@@ -109,6 +116,7 @@ public struct StoreRepair {
             contents = try rebuiltContents(identity: identity ?? .random(), progress: progress)
         }
         try mendCurvatures(of: &contents)
+        try mendBasis(contents.schema.basis, from: basis)
         report.rowCount = contents.rowCount - contents.deletedCount
         report.generation = contents.state.generation
         if identity == nil { try writeIdentity(contents.state.storeIdentity) }

@@ -56,10 +56,13 @@ public final class StoreWriter {
 
     /// Makes an empty store under a path that must be free, and opens it.
     ///
-    /// Everything is built beside the path and then renamed: a failure leaves nothing behind. Throws `.pathTaken`, `.file` or
-    /// `.schemaRefused`, among others.
-    public static func create(at path: String, schema: StoreSchema) throws(StoreError) -> StoreWriter {
+    /// Everything is built beside the path and then renamed: a failure leaves nothing behind. `basis` must be the one that the
+    /// schema names, if it names one. Throws `.pathTaken`, `.file`, `.schemaRefused` or `.basisRequired`, among others.
+    public static func create(
+        at path: String, schema: StoreSchema, basis: StoredBasis? = nil
+    ) throws(StoreError) -> StoreWriter {
         do { try schema.validate() } catch { throw .schemaRefused(error) }
+        if let digest = schema.basis, digest != basis?.digest { throw .basisRequired(digest) }
         let path = StoreDirectory.trimmed(path)
         guard try wrapping({ () throws(FileError) in try fileStatus(path) }) == nil else {
             throw .pathTaken(path: path)
@@ -72,6 +75,7 @@ public final class StoreWriter {
                 try StoreDirectory.build(at: unfinished.path, identity: identity)
             }
             defer { withExtendedLifetime(lock) {} }
+            if schema.basis != nil, let basis { try unfinished.install(basis) }
             _ = try Catalog.create(at: unfinished.catalogPath, identity: identity, schema: schema)
             try wrapping { () throws(FileError) in
                 try synchronizeDirectory(unfinished.catalogPath)

@@ -1,3 +1,4 @@
+import Checksum
 import Files
 import Glibc
 import Schema
@@ -41,6 +42,12 @@ extension StoreWriter {
             throw .attachmentRefused(path: path, reason: "\(error)")
         }
         if let damage = source.damages().first { throw .attachmentRefused(path: path, reason: "\(damage)") }
+        guard source.schema.basis == schema.basis else {
+            func words(_ basis: Digest?) -> String { basis.map { "rows in the basis \($0)" } ?? "rows in no basis" }
+            throw .attachmentRefused(
+                path: path,
+                reason: "expected \(words(schema.basis)) as in the store, found \(words(source.schema.basis))")
+        }
         guard source.schema == schema else {
             throw .attachmentRefused(
                 path: path,

@@ -14,11 +14,16 @@ extension StoreWriter {
 
     /// Gives its layers to a store that was created without; a commit of its own.
     ///
-    /// The store must have no layers, and hence no rows. Throws `.schemaRefused`.
-    public func adopt(_ schema: StoreSchema) throws(StoreError) {
+    /// The store must have no layers, and hence no rows. `basis` must be the one that the schema names, if it names one.
+    /// Throws `.schemaRefused` or `.basisRequired`.
+    public func adopt(_ schema: StoreSchema, basis: StoredBasis? = nil) throws(StoreError) {
         try checkAlive()
         precondition(self.schema.layers.isEmpty && !hasPendingChanges, "the store has layers or pending rows")
         do { try schema.validate() } catch { throw .schemaRefused(error) }
+        if let digest = schema.basis {
+            guard let basis, basis.digest == digest else { throw .basisRequired(digest) }
+            try directory.install(basis)
+        }
         var next = contents
         next.schema = schema
         var changes = CatalogChanges()

@@ -96,6 +96,7 @@ private func footer(_ result: QueryResult, elapsedSeconds: Double) -> String {
         let values = result.dampings.map { String(format: "%g", $0.value) }.joined(separator: ", ")
         parts.append("\(first.relative == nil ? "λ" : "ρ") = \(values)")
     }
+    if let basis = result.basis { parts.append("whitened basis \(basis.description.prefix(12))") }
     if let curvature = result.curvature, let scope = result.scope {
         parts.append(
             "\(scope) curvature \(curvature.description.prefix(12)) of \(grouped(result.curvatureRowCount ?? 0)) rows")

@@ -25,6 +25,11 @@ extension Engine.Method: ExpressibleByArgument {}
 
 extension FitAlgorithm: ExpressibleByArgument {}
 
+extension RankChoice: ExpressibleByArgument {
+    /// A rank, or patterns with ranks.
+    public init?(argument: String) { self.init(parsing: argument) }
+}
+
 extension DuplicatePolicy: ExpressibleByArgument {}
 
 extension Atomicity: ExpressibleByArgument {}

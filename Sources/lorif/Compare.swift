@@ -20,7 +20,8 @@ struct Compare: ParsableCommand {
     var runs: [String]
     @Option(help: "Of how many best examples the agreement is counted.")
     var top: Int = 10
-    @Option(help: ArgumentHelp("Score only examples that pass this condition on their metadata.", valueName: "condition"))
+    @Option(
+        help: ArgumentHelp("Score only examples that pass this condition on their metadata.", valueName: "condition"))
     var `where`: String?
     @Flag(help: "Print JSON.")
     var json = false
@@ -44,7 +45,10 @@ struct Compare: ParsableCommand {
         }
         if json { return try printJSON(Report(report)) }
         var rows = [
-            ["run", "method", "stored B/example", "read B/example", "seconds", "top \(report.topCount) shared", "rank corr."]
+            [
+                "run", "method", "stored B/example", "read B/example", "seconds", "top \(report.topCount) shared",
+                "rank corr.",
+            ]
         ]
         for comparison in report.comparisons {
             rows.append([
@@ -128,7 +132,7 @@ extension ScoringRun {
         case "rho": damping = .relative(try positive())
         case "lambda": damping = .absolute(try positive())
         case "weight": member.weight = try positive()
-        case "curvature": curvature = value
+        case "curvature": member.curvature = value
         case "name": name = value
         default:
             throw ValidationError(

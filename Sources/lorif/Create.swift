@@ -1,4 +1,5 @@
 import ArgumentParser
+import Checksum
 import Engine
 import Schema
 
@@ -7,39 +8,50 @@ struct Create: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Create an empty store (optional: ingest creates one).",
         discussion: """
-            With --layers the store takes the layers of that batch without its rows; otherwise the first ingest decides.
+            With --layers the store takes the layers of that batch without its rows; otherwise the first ingest decides. With \
+            --whiten-from all gradients are kept in a basis in which that sample is white on both sides, which makes low rank \
+            and few bits lose less (README, "Whitening"); layers and sample are then taken from the same batch unless --layers says otherwise.
 
               lorif create store --layers train.safetensors --encoding int8
+              lorif create store --whiten-from sample.safetensors --rank 4
+              lorif create other --basis-from store --rank 'attn.*=2,*=1'
             """)
 
     @Argument(help: "Where the store will be; the path must be free.")
     var store: String
     @Option(help: ArgumentHelp("Take the layers from this factor batch.", valueName: "batch"))
     var layers: String?
-    @Option(help: "Rank to which full gradients will be factored; without it they stay full.")
-    var rank: Int?
+    @OptionGroup var layerOptions: LayerOptions
     @Option(help: "How numbers are stored.")
     var encoding: Encoding = .standard
     @Flag(help: "Print JSON.")
     var json = false
 
     func validate() throws {
-        if let rank, !(1...Limits.rank).contains(rank) {
-            throw ValidationError("--rank must be from 1 to \(Limits.rank), not \(rank)")
+        if layerOptions.rankChoice != nil, layers == nil, layerOptions.basisChoice == .ofBatches {
+            throw ValidationError("--rank and --energy need --layers, --whiten-from or --basis-from")
         }
-        if rank != nil, layers == nil { throw ValidationError("--rank needs --layers") }
     }
 
     func run() throws {
-        let schema = try createStore(at: store, layersFrom: layers, rank: rank, encoding: encoding)
+        let report = try withProgress { control in
+            try createStore(
+                at: store, layersFrom: layers ?? layerOptions.whitenFrom, rank: layerOptions.rankChoice,
+                encoding: encoding, basis: layerOptions.basisChoice, control: control)
+        }
+        let schema = report.schema
+        for note in report.notes { standardError("lorif: note: \(note)\n") }
         if json {
-            try printJSON(Report(store: store, layers: schema.layers.map(LayerReport.init), encoding: encoding.name))
+            try printJSON(
+                Report(
+                    store: store, layers: schema.layers.map(LayerReport.init), encoding: encoding.name,
+                    basis: schema.basis?.description))
         } else {
             standardOutput(
                 "created \(store): "
                     + (schema.layers.isEmpty
                         ? "layers to be decided by the first ingest" : "\(schema.layers.count) layers")
-                    + ", \(encoding.name)\n")
+                    + ", \(encoding.name)" + (schema.basis.map { ", whitened by the basis \($0)" } ?? "") + "\n")
         }
     }
 
@@ -47,6 +59,7 @@ struct Create: ParsableCommand {
         let store: String
         let layers: [LayerReport]
         let encoding: String
+        let basis: String?
     }
 }
 

@@ -6,7 +6,8 @@ struct Export: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Write examples as a factor batch file, with their metadata beside it.",
         discussion: """
-            The inverse of ingest: numbers as they are stored, in the type that holds them exactly.
+            The inverse of ingest: numbers as they are stored, in the type that holds them exactly. Those of a whitened store \
+            stay in its basis, which is written beside the batch as .basis; 'lorif ingest other OUT.safetensors' finds it there.
 
               lorif export store part.safetensors --where "source = 'bible'"
             """)
@@ -30,11 +31,12 @@ struct Export: ParsableCommand {
             try printJSON(
                 Report(
                     output: output, metadata: report.metadataPath, rows: report.rowCount,
-                    type: "\(report.elementType)", bytes: report.byteCount))
+                    type: "\(report.elementType)", bytes: report.byteCount, basis: report.basisPath))
         } else {
             standardOutput(
                 "\(grouped(report.rowCount)) rows in \(output), \(report.elementType), \(byteText(report.byteCount))"
-                    + (report.metadataPath.map { "; metadata in \($0)" } ?? "") + "\n")
+                    + (report.metadataPath.map { "; metadata in \($0)" } ?? "")
+                    + (report.basisPath.map { "; whitened by \($0)" } ?? "") + "\n")
         }
     }
 
@@ -44,5 +46,6 @@ struct Export: ParsableCommand {
         let rows: Int
         let type: String
         let bytes: Int
+        let basis: String?
     }
 }

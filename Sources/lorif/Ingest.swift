@@ -12,6 +12,7 @@ struct Ingest: ParsableCommand {
             and adds nothing. User metadata (text, source, …) is read from FILE.jsonl beside FILE.safetensors, or from --metadata.
 
               lorif ingest store train-0.safetensors train-1.safetensors --encoding int8
+              lorif ingest store train.safetensors --whiten-from train.safetensors
             """)
 
     @Argument(help: "The store.")
@@ -20,8 +21,7 @@ struct Ingest: ParsableCommand {
     var batches: [String]
     @Option(help: "How numbers are stored in a new store; \(Encoding.standard.name) unless said.")
     var encoding: Encoding?
-    @Option(help: "Factor full gradients to this rank; without it a new store keeps them full.")
-    var rank: Int?
+    @OptionGroup var layerOptions: LayerOptions
     @Option(help: ArgumentHelp("JSONL file of user metadata, one object with \"id\" per line.", valueName: "file"))
     var metadata: String?
     @Option(help: "What to do with rows whose id is taken: error, skip or replace.")
@@ -33,21 +33,17 @@ struct Ingest: ParsableCommand {
     @Flag(help: "Print JSON.")
     var json = false
 
-    func validate() throws {
-        if let rank, !(1...Limits.rank).contains(rank) {
-            throw ValidationError("--rank must be from 1 to \(Limits.rank), not \(rank)")
-        }
-    }
-
     func run() throws {
         let started = ContinuousClock.now
         let report = try withProgress { control in
             try Engine.ingest(
                 batches, into: store,
                 options: IngestOptions(
-                    encoding: encoding, rank: rank, metadataPath: metadata, onDuplicate: onDuplicate,
-                    atomicity: atomic, memoryBytes: memory.value), control: control)
+                    encoding: encoding, rank: layerOptions.rankChoice, basis: layerOptions.basisChoice,
+                    metadataPath: metadata, onDuplicate: onDuplicate, atomicity: atomic, memoryBytes: memory.value),
+                control: control)
         }
+        for note in report.notes { standardError("lorif: note: \(note)\n") }
         let elapsed = seconds(ContinuousClock.now - started)
         let bytesPerExample = report.rowCount > 0 ? Double(report.byteCount) / Double(report.rowCount) : 0
         if json {
@@ -58,7 +54,8 @@ struct Ingest: ParsableCommand {
                     replacedRows: report.replacedRowCount, keptEnergy: report.keptEnergy,
                     keptEnergyByLayer: report.keptEnergy.map { _ in
                         Dictionary(uniqueKeysWithValues: report.keptEnergyByLayer.map { ($0.layer, $0.share) })
-                    }, generation: report.generation, createdStore: report.createdStore, seconds: elapsed,
+                    }, generation: report.generation, createdStore: report.createdStore,
+                    basis: report.schema.basis?.description, seconds: elapsed,
                     batches: report.batches.map {
                         Report.Batch(
                             path: $0.path, rows: $0.rowCount, skippedRows: $0.skippedRowCount,
@@ -105,6 +102,7 @@ struct Ingest: ParsableCommand {
         let keptEnergyByLayer: [String: Double]?
         let generation: UInt64
         let createdStore: Bool
+        let basis: String?
         let seconds: Double
         let batches: [Batch]
     }

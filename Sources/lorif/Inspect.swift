@@ -11,7 +11,7 @@ struct Inspect: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Show what a store holds.",
         discussion: """
-            Without options a summary. --segments, --pages, --layers and --curvature show those parts; --example shows one row: where it \
+            Without options a summary. --segments, --pages, --layers, --curvature and --basis show those parts; --example shows one row: where it \
             is, its metadata, and the norm of its gradient in every layer.
 
               lorif inspect store --layers
@@ -28,6 +28,8 @@ struct Inspect: ParsableCommand {
     var layers = false
     @Flag(help: "Show every fitted curvature.")
     var curvature = false
+    @Flag(help: "Show the whitening basis.")
+    var basis = false
     @Option(help: ArgumentHelp("Show one example.", valueName: "id"))
     var example: String?
     @Option(help: ArgumentHelp("Show the store as it was when it got this name.", valueName: "name"))
@@ -36,8 +38,8 @@ struct Inspect: ParsableCommand {
     var json = false
 
     func validate() throws {
-        guard [segments, pages, layers, curvature, example != nil].filter({ $0 }).count <= 1 else {
-            throw ValidationError("give one of --segments, --pages, --layers, --curvature and --example")
+        guard [segments, pages, layers, curvature, basis, example != nil].filter({ $0 }).count <= 1 else {
+            throw ValidationError("give one of --segments, --pages, --layers, --curvature, --basis and --example")
         }
     }
 
@@ -51,6 +53,8 @@ struct Inspect: ParsableCommand {
             try showLayers(snapshot)
         } else if curvature {
             try showCurvature(snapshot)
+        } else if basis {
+            try showBasis(snapshot, json: json)
         } else if let example {
             try showExample(example, snapshot)
         } else {
@@ -68,7 +72,7 @@ struct Inspect: ParsableCommand {
         let bytes: Int
         let bytesPerExample: Double?
         let fullMatrixF16BytesPerExample: Int
-        let activeCurvature: String?
+        let basis, activeCurvature: String?
         let curvatures, ingestedFiles: Int
     }
 
@@ -80,7 +84,8 @@ struct Inspect: ParsableCommand {
             layers: snapshot.schema.layers.count, encoding: snapshot.schema.encoding.name, bytes: byteCount,
             bytesPerExample: snapshot.rowCount > 0 ? Double(byteCount) / Double(snapshot.rowCount) : nil,
             fullMatrixF16BytesPerExample: 2 * snapshot.schema.gradientLength,
-            activeCurvature: snapshot.activeCurvature?.description, curvatures: snapshot.curvatures.count,
+            basis: snapshot.schema.basis?.description, activeCurvature: snapshot.activeCurvature?.description,
+            curvatures: snapshot.curvatures.count,
             ingestedFiles: snapshot.ingests.count)
         if json { return try printJSON(summary) }
         var rows = [
@@ -99,6 +104,7 @@ struct Inspect: ParsableCommand {
                 "\(grouped(Int(bytesPerExample.rounded()))) (full matrices in f16: \(grouped(summary.fullMatrixF16BytesPerExample)))",
             ])
         }
+        if let basis = summary.basis { rows.append(["whitened by", basis]) }
         rows.append(["ingested files", grouped(summary.ingestedFiles)])
         rows.append([
             "curvature", summary.activeCurvature.map { "\($0.prefix(12)) of \(summary.curvatures)" } ?? "none",

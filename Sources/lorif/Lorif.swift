@@ -20,7 +20,7 @@ struct Lorif: ParsableCommand {
         subcommands: [
             Create.self, Ingest.self, Fit.self, Query.self, Inspect.self, Verify.self, Delete.self, Export.self,
             Pack.self, Attach.self, Import.self, Compact.self, SnapshotCommand.self, Copy.self, Repair.self,
-            Estimate.self,
+            Compare.self, Estimate.self,
         ])
 }
 

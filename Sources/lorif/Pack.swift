@@ -1,4 +1,5 @@
 import ArgumentParser
+import Checksum
 import Engine
 import Schema
 
@@ -8,7 +9,7 @@ struct Pack: ParsableCommand {
         abstract: "Write factor batches as one segment file, without a store.",
         discussion: """
             For many workers that write without coordination: each packs its own rows, on any machine, and 'lorif attach' joins \
-            the segments later. Rows must have ids.
+            the segments later. Rows must have ids. For a whitened store give --layers-of or --basis-from.
 
               lorif pack worker-7.segment factors-7-*.safetensors --encoding int8
             """)
@@ -21,31 +22,36 @@ struct Pack: ParsableCommand {
     var layersOf: String?
     @Option(help: "How numbers are stored; must be that of the store that will take it.")
     var encoding: Encoding?
-    @Option(help: "Factor full gradients to this rank; without it they stay full.")
-    var rank: Int?
+    @OptionGroup var layerOptions: LayerOptions
     @Option(help: ArgumentHelp("JSONL file of user metadata.", valueName: "file"))
     var metadata: String?
     @Flag(help: "Print JSON.")
     var json = false
 
     func validate() throws {
-        if let rank, !(1...Limits.rank).contains(rank) {
-            throw ValidationError("--rank must be from 1 to \(Limits.rank), not \(rank)")
+        if layersOf != nil, layerOptions.rankChoice != nil || layerOptions.basisFrom != nil {
+            throw ValidationError("--layers-of says ranks and basis: leave out --rank, --energy and --basis-from")
         }
-        if layersOf != nil, rank != nil { throw ValidationError("--layers-of says the ranks: leave out --rank") }
+        if layerOptions.whitenFrom != nil {
+            throw ValidationError("--whiten-from makes a basis, which only a store can keep: use 'lorif create'")
+        }
     }
 
     func run() throws {
         let report = try withProgress { control in
             try packSegment(
                 batches, to: output, layersOf: layersOf,
-                options: IngestOptions(encoding: encoding, rank: rank, metadataPath: metadata), control: control)
+                options: IngestOptions(
+                    encoding: encoding, rank: layerOptions.rankChoice, basis: layerOptions.basisChoice,
+                    metadataPath: metadata), control: control)
         }
+        for note in report.notes { standardError("lorif: note: \(note)\n") }
         if json {
             try printJSON(
                 Report(
                     output: output, rows: report.rowCount, bytes: report.byteCount, digest: report.digest,
-                    encoding: report.schema.encoding.name, keptEnergy: report.keptEnergy))
+                    encoding: report.schema.encoding.name, basis: report.schema.basis?.description,
+                    keptEnergy: report.keptEnergy))
         } else {
             standardOutput(
                 "\(output): \(grouped(report.rowCount)) rows, \(byteText(report.byteCount)), "
@@ -58,6 +64,7 @@ struct Pack: ParsableCommand {
         let output: String
         let rows, bytes: Int
         let digest, encoding: String
+        let basis: String?
         let keptEnergy: Double?
     }
 }

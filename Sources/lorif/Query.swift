@@ -9,7 +9,7 @@ struct Query: ParsableCommand {
         abstract: "Rank the training examples that helped or harmed a query.",
         discussion: """
             Positive scores mean that training on the example lowers the query's loss. QUERIES is a factor batch; its layers \
-            may be full gradients (best) or factors, and may be fewer than the store's.
+            may be full gradients (best) or factors, and may be fewer than the store's. A whitened store whitens raw queries itself.
 
               lorif query store queries.safetensors --top 5 --bottom 5
               lorif query store queries.safetensors --method cosine --format jsonl
@@ -17,24 +17,35 @@ struct Query: ParsableCommand {
               lorif query store queries.safetensors --relative-damping 0.1,1,10
               lorif query store queries.safetensors --scores scores.safetensors --top 0
               lorif query store --method self-influence --top 20
+              lorif query epoch-1 q1.safetensors --checkpoint epoch-2,q2.safetensors,weight=0.5
             """)
 
     @Argument(help: "The store.")
     var store: String
     @Argument(help: "Query gradients, a factor batch file; not used by self-influence.")
     var queries: String?
-    @Option(help: "influence, dot, cosine, self-influence or relatif.")
+    @Option(help: "influence, dot, cosine, whitened-dot, whitened-cosine, self-influence or relatif.")
     var method: Method = .influence
     @Option(
         help: ArgumentHelp(
-            "λ = ρ · tr(H)/D, per layer or globally; 1 unless said. Several, as in 0.1,1,10, take one scan.",
+            "λ = ρ · tr(H)/D, per layer or globally; 1 unless said, 10 for a whitened store. Several, as in 0.1,1,10, "
+                + "take one scan.",
             valueName: "rho"))
     var relativeDamping: NumberList?
     @Option(
         help: ArgumentHelp("Absolute λ in (H + λI)⁻¹, H = Σ g gᵀ without 1/N; one or several.", valueName: "lambda"))
     var damping: NumberList?
-    @Option(help: ArgumentHelp("A fitted curvature by (a prefix of) its id; the newest unless said.", valueName: "id"))
+    @Option(
+        help: ArgumentHelp(
+            "A fitted curvature by (a prefix of) its id; the active one unless said. Of several, as in 3f,a0, the scores are averaged.",
+            valueName: "id"))
     var curvature: String?
+    @Option(
+        help: ArgumentHelp(
+            "Another checkpoint's store, queries and settings (as a RUN of 'lorif compare'), whose scores are averaged with these; "
+                + "may be repeated.",
+            valueName: "run"))
+    var checkpoint: [String] = []
     @Option(help: ArgumentHelp("Score only layers that match; may be repeated.", valueName: "glob"))
     var layers: [String] = []
     @Option(
@@ -78,6 +89,12 @@ struct Query: ParsableCommand {
         if method.needsQueries, queries == nil {
             throw ValidationError("method '\(method.rawValue)' needs a file of query gradients")
         }
+        if ensemble != nil {
+            guard (damping?.values.count ?? relativeDamping?.values.count ?? 1) == 1, !explain else {
+                throw ValidationError("an average over checkpoints or curvatures takes one damping, and no --explain")
+            }
+            for run in checkpoint { _ = try ScoringRun(parsing: run) }
+        }
         if json, !explain { throw ValidationError("--json goes with --explain; answers come as --format jsonl") }
     }
 
@@ -100,7 +117,12 @@ struct Query: ParsableCommand {
             return
         }
         let started = ContinuousClock.now
-        let result = try withProgress { try runQuery(request, on: store, control: $0) }
+        let asked = request
+        let ensemble = try self.ensemble?(request)
+        let result = try withProgress {
+            if let ensemble { return try runEnsembleQuery(ensemble, request: asked, control: $0) }
+            return try runQuery(asked, on: store, control: $0)
+        }
         let elapsed = seconds(ContinuousClock.now - started)
         for warning in result.warnings { standardError("lorif: note: \(warning)\n") }
         let text =
@@ -120,6 +142,18 @@ struct Query: ParsableCommand {
             }
         } else {
             standardOutput(text)
+        }
+    }
+
+    /// How the run of several stores or curvatures is made, nil if there is only one of each.
+    private var ensemble: ((QueryRequest) throws -> ScoringRun)? {
+        let curvatures = curvature?.split(separator: ",").map(String.init) ?? []
+        guard method.needsQueries, let queries, !checkpoint.isEmpty || curvatures.count > 1 else { return nil }
+        return { request in
+            let named: [String?] = curvatures.isEmpty ? [nil] : curvatures
+            var members = named.map { ScoringRun.Member(store: store, queriesPath: queries, curvature: $0) }
+            for text in checkpoint { members += try ScoringRun(parsing: text).members }
+            return ScoringRun(name: "ensemble", members: members, method: method, damping: request.dampings.first)
         }
     }
 

@@ -13,24 +13,32 @@ struct Repair: ParsableCommand {
 
             With the catalog goes the knowledge of what was deleted: deleted examples that have not been compacted away come back.
 
+            A damaged whitening basis cannot be computed again; --basis-from puts a copy of it in its place.
+
               lorif repair store
+              lorif repair store --basis-from exported.basis
             """)
 
     @Argument(help: "The store.")
     var store: String
+    @Option(
+        help: ArgumentHelp(
+            "A whole copy of the store's basis: a .basis file, an exported batch with one beside it, or a store.",
+            valueName: "file"))
+    var basisFrom: String?
     @Flag(help: "Print JSON.")
     var json = false
 
     func run() throws {
-        let report = try withProgress { try repairStore(at: store, control: $0) }
+        let report = try withProgress { try repairStore(at: store, basisFrom: basisFrom, control: $0) }
         let isComplete =
             report.lostRows.isEmpty && report.lostFields.isEmpty && report.catalogDamage == nil
-            && report.droppedSnapshots.isEmpty
+            && report.droppedSnapshots.isEmpty && report.basisDamage == nil
         if json {
             try printJSON(
                 Report(
                     store: store, changed: report.isChanged, catalogDamage: report.catalogDamage,
-                    damages: report.damages,
+                    damages: report.damages, basisDamage: report.basisDamage,
                     lost: report.lostRows.map {
                         .init(
                             file: $0.file, firstRow: $0.rows?.lowerBound, rows: $0.rows?.count, ids: $0.identifiers,
@@ -52,7 +60,18 @@ struct Repair: ParsableCommand {
 
     private func show(_ report: RepairReport) {
         for path in report.removedPaths { standardOutput("removed: \(path), left by an interrupted command\n") }
-        guard report.isChanged else { return standardOutput("sound: nothing to repair\n") }
+        if let damage = report.basisDamage {
+            standardOutput(
+                """
+                damaged: \(damage)
+                The rows are whole, but the basis that they are in cannot be computed from them: give a copy of it with \
+                --basis-from (the .basis file of an export, or another copy of the store).
+
+                """)
+        }
+        guard report.isChanged else {
+            return standardOutput(report.basisDamage == nil ? "sound: nothing to repair\n" : "nothing was changed\n")
+        }
         for damage in report.damages { standardOutput("damaged: \(damage)\n") }
         if let damage = report.catalogDamage {
             standardOutput(
@@ -99,6 +118,7 @@ struct Repair: ParsableCommand {
         let changed: Bool
         let catalogDamage: String?
         let damages: [String]
+        let basisDamage: String?
         let lost: [Lost]
         let lostFields: [LostValues]
         let removed: [String]

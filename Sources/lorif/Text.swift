@@ -5,6 +5,9 @@ func seconds(_ duration: Duration) -> Double {
     Double(duration.components.seconds) + Double(duration.components.attoseconds) * 1e-18
 }
 
+/// A number with that many digits behind the point.
+func decimal(_ number: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", number) }
+
 /// 1234567 → "1,234,567".
 func grouped(_ number: Int) -> String {
     let digits = Array(String(number.magnitude))

@@ -115,7 +115,7 @@ struct FormatPagesTests {
             layers: [
                 LayerSchema(name: "a/ö", inputDimension: 0x1_0203, outputDimension: 5, form: .factors(rank: 0x0404)),
                 LayerSchema(name: "b", inputDimension: 6, outputDimension: 7, form: .dense),
-            ], encoding: .q2)
+            ], encoding: .q2, basis: Digest(high: 0x11, low: 0x22))
         let bytes = schema.encoded()
         let layers: [[String: [UInt8]]] = [
             [
@@ -134,8 +134,8 @@ struct FormatPagesTests {
         }
         compare(
             try PageTable(page: "segment.md", heading: "Schema"), with: bytes,
-            values: ["encoding": [7], "layerCount": littleEndian(UInt32(2)), "layers": []], count: 8)
-        #expect(Array(bytes[8...]) == records)
+            values: ["encoding": [7], "hasBasis": [1], "layerCount": littleEndian(UInt32(2)), "layers": []], count: 8)
+        #expect(Array(bytes[8...]) == records + littleEndian(UInt64(0x22)) + littleEndian(UInt64(0x11)))
     }
 
     @Test func encodingTable() throws {

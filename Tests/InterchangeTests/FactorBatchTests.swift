@@ -83,6 +83,26 @@ struct FactorBatchTests {
         #expect(try FactorBatch(path: path).digest() != original)
     }
 
+    @Test func refusesBrokenSecondMoments() throws {
+        let full = ("a/full", "F32", [1, 4, 2])
+        let (left, right) = ("a/second_moment_left", "a/second_moment_right")
+        try expectRefusal(
+            [full, (left, "F64", [4, 4])], ", second moments of layer \"a\": expected left and right, found one of them"
+        )
+        try expectRefusal(
+            [full, (left, "F64", [4, 4]), (right, "F32", [3, 3])],
+            ", second moments of layer \"a\": expected orders 4 and 2, found 4 and 3")
+        try expectRefusal(
+            [full, ("b/second_moment_left", "F64", [4, 4])],
+            ", second moments of layer \"b\": expected gradients of the layer in the same file, found none")
+        try expectRefusal(
+            [full, (left, "F16", [4, 4]), (right, "F32", [2, 2])],
+            ", tensor \"\(left)\": expected F32 or F64, found F16")
+        try expectRefusal(
+            [full, (left, "F64", [4, 2]), (right, "F32", [2, 2])],
+            ", tensor \"\(left)\": expected shape [d, d], found [4, 2]")
+    }
+
     @Test func refusesBrokenLayers() throws {
         try expectRefusal([], ": expected tensors <layer>/left and <layer>/right, or <layer>/full, found no tensor")
         for name in ["left", "/full", "a/", "a/Left", "a.full", "a/full/"] {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lorif.batch import BatchError, FactorBatch, Factors, natural_key, write_batch
+from lorif.batch import BatchError, FactorBatch, Factors, SecondMoments, natural_key, write_batch
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
@@ -242,3 +242,38 @@ def test_a_batch_is_on_the_disk_before_it_has_its_name(
     monkeypatch.setattr(Path, "replace", renamed)
     write_batch(tmp_path / "b.safetensors", layers, records=[{}, {}, {}])
     assert events == ["sync safetensors", "sync jsonl", "rename jsonl", "rename safetensors", "sync folder"]
+
+
+def test_basis_and_second_moments_come_back(layers: dict, tmp_path: Path) -> None:
+    path = tmp_path / "b.safetensors"
+    moments = SecondMoments(np.diag([1.0, 1e-40]), np.diag([1.0, 2.0, 1e300]))
+    write_batch(path, layers, basis="0123456789abcdef" * 2, second_moments={"a": moments}, dtype="bf16")
+    batch = FactorBatch(path)
+    assert batch.basis == "0123456789abcdef" * 2
+    assert [layer.name for layer in batch.layers] == ["z/proj", "a"]
+    assert (batch.row_count, batch.provenance) == (ROWS, {})
+    found = batch.second_moments("a")
+    assert found is not None
+    for side, given in zip(found, moments, strict=True):
+        assert (side == given).all()
+    assert batch.second_moments("z/proj") is None
+
+
+def test_bad_basis_and_moments_are_refused(layers: dict, tmp_path: Path) -> None:
+    path = tmp_path / "b.safetensors"
+    with pytest.raises(BatchError, match="32 hexadecimal digits"):
+        write_batch(path, layers, basis="x")
+    good = SecondMoments(np.eye(2), np.eye(3))
+    for bad, says in (
+        ({"b": good}, "gradients of the layer"),
+        ({"a": SecondMoments(np.eye(3), np.eye(3))}, r"\[2, 2\]"),
+        ({"a": SecondMoments(np.eye(2) * np.nan, np.eye(3))}, "finite"),
+    ):
+        with pytest.raises(BatchError, match=says):
+            write_batch(path, layers, second_moments=bad)
+    save_file({"a/full": np.ones((1, 2, 3), np.float64)}, path)
+    with pytest.raises(BatchError, match="F64"):
+        FactorBatch(path)
+    save_file({"a/full": np.ones((1, 2, 3), np.float32), "a/second_moment_left": np.eye(2)}, path)
+    with pytest.raises(BatchError, match="left and right"):
+        FactorBatch(path)

@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import xxhash
 import zstandard
+from lorif.basis import Basis
 from lorif.page import POSITIVE_LEVELS, SegmentError, decode_vectors
 from lorif.segment import Segment
+
+GOLDEN = Path(__file__).resolve().parents[3] / "Tests" / "Golden" / "segment-1.0.segment"
 
 IDS = ["one", "zwei", "три"]
 LEFT = np.array([[1.0, 2.0], [-3.0, 0.5], [0.0, 4.0]], np.float32)
@@ -175,3 +178,18 @@ def test_codebooks_are_optimal_for_the_gaussian() -> None:
         for level, low, high in zip(positive, edges[:-1], edges[1:], strict=True):
             mass = (erf(high / sqrt(2)) - erf(low / sqrt(2))) / 2
             assert level == pytest.approx((density(low) - density(high)) / mass, rel=1e-6)
+
+
+def test_golden_basis() -> None:
+    basis = Basis(GOLDEN.with_name("basis-1.0.basis"))
+    assert (basis.epsilon, basis.sample_count) == (0.125, 40)
+    assert [(layer.name, layer.input_dimension, layer.output_dimension) for layer in basis.layers] == [
+        ("blocks.0/attn", 3, 2),
+        ("schicht ü", 1, 2),
+    ]
+    left, right = basis.maps("blocks.0/attn")
+    assert left.tolist() == [[1, 0.5, -0.25], [0.5, 2, 0.125], [-0.25, 0.125, 3]]
+    assert right.tolist() == [[0.5, -1], [-1, 4]]
+    assert [values.tolist() for values in basis.eigenvalues("blocks.0/attn")] == [[4, 2.5, 0], [6, 0.5]]
+    with pytest.raises(SegmentError, match="no layer"):
+        basis.maps("blocks.1")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from lorif.safetensors_header import BatchError, Tensor, decoded, header_bytes, read_header
 
-__all__ = ["BatchError", "FactorBatch", "Factors", "Layer", "natural_key", "write_batch"]
+__all__ = ["BatchError", "FactorBatch", "Factors", "Layer", "SecondMoments", "natural_key", "write_batch"]
 
 #: The version of the batch format that this module writes and reads.
 VERSION = "1"
@@ -40,6 +40,13 @@ _DTYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16"}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Array = NDArray[Any]
+
+
+class SecondMoments(NamedTuple):
+    """C1 = mean G Gᵀ [d1, d1] and C2 = mean Gᵀ G [d2, d2] of a layer: what `--whiten-from` finds a whitening from."""
+
+    left: Array
+    right: Array
 
 
 class Factors(NamedTuple):
@@ -81,6 +88,8 @@ def write_batch(
     records: Sequence[Mapping[str, Any]] | None = None,
     provenance: Mapping[str, str] | None = None,
     dtype: str = "f32",
+    basis: str | None = None,
+    second_moments: Mapping[str, SecondMoments] | None = None,
 ) -> None:
     """Writes a batch, whole or not at all; when this returns, the disk has it.
 
@@ -88,13 +97,15 @@ def write_batch(
     `ids` are one distinct string per row; without them the store counts rows. `records` are the examples' metadata, one
     JSON object per row, written to X.jsonl beside X.safetensors with their `id`. `dtype` is f32, f16 or bf16; a value
     that overflows it is refused.
+    `basis` is the digest of the whitening basis that the gradients are in already; without it they are as the model
+    gave them. `second_moments` of some layers go into the same file, in float64.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
         raise BatchError(f"{path}: expected a name that ends in .safetensors")
     if dtype not in _DTYPES:
         raise BatchError(f"expected dtype f32, f16 or bf16, found {dtype!r}")
-    reserved = {"lorif.batch", "ids", "layers"} & set(provenance or {})
+    reserved = {"lorif.batch", "ids", "layers", "basis"} & set(provenance or {})
     if reserved:
         raise BatchError(f"provenance: expected other keys than {sorted(reserved)}")
 
@@ -103,6 +114,9 @@ def write_batch(
         parts = zip(("left", "right"), value, strict=True) if isinstance(value, Factors) else (("full", value),)
         tensors += [(f"{name}/{part}", np.asarray(array)) for part, array in parts]
     shapes = [Tensor(name, _DTYPES[dtype], array.shape, 0, 0) for name, array in tensors]
+    for name, moment in _named_moments(second_moments or {}):
+        tensors.append((name, moment))
+        shapes.append(Tensor(name, "F64", moment.shape, 0, 0))
     _, count = _layers(path, shapes, list(layers))
     if ids is not None:
         _check_ids(path, ids, count)
@@ -110,8 +124,8 @@ def write_batch(
         raise BatchError(f"{path}: expected {count} records, one per row, found {len(records)}")
 
     metadata = {"lorif.batch": VERSION, "layers": json.dumps(list(layers), ensure_ascii=False)}
-    if ids is not None:
-        metadata["ids"] = json.dumps(list(ids), ensure_ascii=False)
+    metadata |= {} if ids is None else {"ids": json.dumps(list(ids), ensure_ascii=False)}
+    metadata |= {} if basis is None else {"basis": _checked_basis(path, basis)}
     metadata |= provenance or {}
     head = header_bytes(((tensor.name, tensor.dtype, tensor.shape) for tensor in shapes), metadata)
 
@@ -119,8 +133,8 @@ def write_batch(
     try:
         with temporary.open("wb") as file:
             file.write(head)
-            for name, array in tensors:
-                file.write(_narrowed(array, _DTYPES[dtype], f"{path}, tensor {name!r}", ids).tobytes())
+            for (name, array), shape in zip(tensors, shapes, strict=True):
+                file.write(_narrowed(array, shape.dtype, f"{path}, tensor {name!r}", ids).tobytes())
             _sync(file)
         if records is not None:
             _write_records(path.with_suffix(".jsonl"), ids, records)
@@ -128,6 +142,15 @@ def write_batch(
         _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _named_moments(second_moments: Mapping[str, SecondMoments]) -> list[tuple[str, Array]]:
+    """The tensors of second moments, by name."""
+    return [
+        (f"{layer}/second_moment_{side}", np.asarray(moment, "<f8"))
+        for layer, pair in second_moments.items()
+        for side, moment in zip(("left", "right"), pair, strict=True)
+    ]
 
 
 class FactorBatch:
@@ -144,7 +167,9 @@ class FactorBatch:
         self.ids = _strings(self.path, "ids", metadata)
         if self.ids is not None:
             _check_ids(self.path, self.ids, self.row_count)
-        self.provenance = {k: v for k, v in metadata.items() if k not in ("lorif.batch", "ids", "layers")}
+        #: The digest of the whitening basis that the gradients are in; None: as the model gave them.
+        self.basis = _checked_basis(self.path, metadata["basis"]) if "basis" in metadata else None
+        self.provenance = {k: v for k, v in metadata.items() if k not in ("lorif.batch", "ids", "layers", "basis")}
         self._tensors = {tensor.name: tensor for tensor in tensors}
         self._by_name = {layer.name: layer for layer in self.layers}
 
@@ -163,6 +188,18 @@ class FactorBatch:
         left, right = (side.astype(np.float64) for side in self.factors(name, rows))
         return np.einsum("nac,nbc->nab", left, right).astype(np.float32)
 
+    def second_moments(self, name: str) -> SecondMoments | None:
+        """The moments that the file gives of a layer, as float64; None if it gives none."""
+        if f"{name}/second_moment_left" not in self._tensors:
+            return None
+        found = []
+        for side in ("left", "right"):
+            tensor = self._tensors[f"{name}/second_moment_{side}"]
+            kind = "<f8" if tensor.dtype == "F64" else "<f4"
+            mapped = np.memmap(self.path, np.dtype(kind), "r", tensor.start, tensor.shape)
+            found.append(np.asarray(mapped, np.float64))
+        return SecondMoments(*found)
+
     def _read(self, tensor_name: str, rows: slice) -> NDArray[np.float32]:
         tensor = self._tensors[tensor_name]
         shape = tensor.shape
@@ -176,8 +213,12 @@ class FactorBatch:
 def _layers(path: Path, tensors: Sequence[Tensor], listed: Sequence[str] | None) -> tuple[list[Layer], int]:
     """The layers in vectorisation order, and the number of rows."""
     parts: dict[str, dict[str, Tensor]] = {}
+    moments: dict[str, dict[str, Tensor]] = {}
     for tensor in tensors:
         layer, _, part = tensor.name.rpartition("/")
+        if layer and part in ("second_moment_left", "second_moment_right"):
+            moments.setdefault(layer, {})[part] = tensor
+            continue
         if not layer or part not in ("left", "right", "full"):
             raise BatchError(f"{path}: expected <layer>/left, /right or /full, found tensor {tensor.name!r}")
         _check_shape(path, tensor)
@@ -186,19 +227,44 @@ def _layers(path: Path, tensors: Sequence[Tensor], listed: Sequence[str] | None)
         raise BatchError(f"{path}: expected at least one layer, found none")
     if len(parts) > LAYER_COUNT_LIMIT:
         raise BatchError(f"{path}: expected at most {LAYER_COUNT_LIMIT} layers, found {len(parts)}")
-    count = tensors[0].shape[0]
-    for tensor in tensors:
+    gradients = [tensor for found in parts.values() for tensor in found.values()]
+    count = gradients[0].shape[0]
+    for tensor in gradients:
         if tensor.shape[0] != count:
             raise BatchError(f"{path}, tensor {tensor.name!r}: expected {count} rows, found {tensor.shape[0]}")
     order = sorted(parts, key=natural_key) if listed is None else list(listed)
     if len(set(order)) != len(order) or set(order) != set(parts):
         unequal = sorted(set(order) ^ set(parts)) or [name for name in order if order.count(name) > 1]
         raise BatchError(f"{path}, __metadata__ 'layers': expected each layer of the file once; see {unequal[0]!r}")
-    return [_layer(path, name, parts[name]) for name in order], count
+    layers = [_layer(path, name, parts[name]) for name in order]
+    _check_moments(path, layers, moments)
+    return layers, count
+
+
+def _check_moments(path: Path, layers: Sequence[Layer], moments: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Both sides, square, of a layer that is in the file."""
+    dimensions = {layer.name: (layer.input_dimension, layer.output_dimension) for layer in layers}
+    for name, found in moments.items():
+        where = f"{path}, second moments of layer {name!r}"
+        if name not in dimensions or len(found) != 2:
+            raise BatchError(f"{where}: expected left and right, and gradients of the layer in the same file")
+        for side, d in zip(("left", "right"), dimensions[name], strict=True):
+            tensor = found[f"second_moment_{side}"]
+            if tensor.shape != (d, d) or tensor.dtype not in ("F32", "F64"):
+                found_shape = f"{tensor.dtype} {list(tensor.shape)}"
+                raise BatchError(f"{where}: expected [{d}, {d}] in F32 or F64, found {found_shape}")
+
+
+def _checked_basis(path: Path, basis: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{32}", basis):
+        raise BatchError(f"{path}, __metadata__ 'basis': expected 32 hexadecimal digits, found {basis!r}")
+    return basis
 
 
 def _check_shape(path: Path, tensor: Tensor) -> None:
     where = f"{path}, tensor {tensor.name!r}"
+    if tensor.dtype not in _NUMPY_TYPES:
+        raise BatchError(f"{where}: expected dtype F32, F16 or BF16, found {tensor.dtype!r}")
     if len(tensor.shape) != 3 or 0 in tensor.shape[1:]:
         raise BatchError(f"{where}: expected three dimensions without zeros, found {list(tensor.shape)}")
     if tensor.shape[0] == 0:
@@ -273,6 +339,9 @@ def _check_finite(values: Array, where: str, ids: Sequence[str] | None, first_ro
 
 def _narrowed(values: Array, dtype: str, where: str, ids: Sequence[str] | None) -> Array:
     """Values in the file's type, rounded to nearest even; not finite before or after is refused."""
+    if dtype == "F64":
+        _check_finite(values, where, None)
+        return np.ascontiguousarray(values, "<f8")
     single = values.astype(np.float32)
     _check_finite(single, where, ids)
     if dtype == "BF16":

@@ -13,8 +13,8 @@ from typing import Any
 HEADER_LIMIT = 100_000_000
 #: How deep arrays and objects of the header may nest.
 DEPTH_LIMIT = 128
-#: Bytes of one number of each type that may hold gradients.
-ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
+#: Bytes of one number of each type that may hold gradients, and of that of second moments.
+ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8}
 
 
 class BatchError(ValueError):
