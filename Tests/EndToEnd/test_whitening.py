@@ -103,8 +103,8 @@ def batch(train: dict[str, tuple[np.ndarray]], tmp_path_factory: pytest.TempPath
 def store(request: pytest.FixtureRequest, batch: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("store") / "s.lorif"
     rank = [] if request.param is None else ["--rank", request.param]
-    run("create", path, "--whiten-from", batch, *rank)
-    run("ingest", path, batch)
+    run("create", "--encoding", "f32", path, "--whiten-from", batch, *rank)
+    run("ingest", "--encoding", "f32", path, batch)
     return path
 
 
@@ -206,8 +206,8 @@ def test_given_moments_are_used(random: np.random.Generator, tmp_path: Path) -> 
         tensors[f"{name}/second_moment_left"] = np.einsum("nab,ncb->ac", g, g) / len(g)
         tensors[f"{name}/second_moment_right"] = (np.einsum("nab,nac->bc", g, g) / len(g)).astype(np.float32)
     given = write_tensors(tmp_path / "given.safetensors", tensors, {"layers": json.dumps(list(layers))})
-    run("create", tmp_path / "plain.lorif", "--whiten-from", plain, "--epsilon", 0.02)
-    run("create", tmp_path / "given.lorif", "--whiten-from", given, "--epsilon", 0.02)
+    run("create", "--encoding", "f32", tmp_path / "plain.lorif", "--whiten-from", plain, "--epsilon", 0.02)
+    run("create", "--encoding", "f32", tmp_path / "given.lorif", "--whiten-from", given, "--epsilon", 0.02)
     found = Basis(basis_file(tmp_path / "given.lorif"))
     wanted = Basis(basis_file(tmp_path / "plain.lorif"))
     assert (found.sample_count, wanted.sample_count) == (0, 40)
@@ -216,7 +216,7 @@ def test_given_moments_are_used(random: np.random.Generator, tmp_path: Path) -> 
             for side, map_ in zip(basis.maps(name), expected, strict=True):
                 assert np.abs(side - map_).max() <= 1e-5 * np.abs(map_).max()
     # A batch with moments is ingested like any other.
-    run("ingest", tmp_path / "plain.lorif", given)
+    run("ingest", "--encoding", "f32", tmp_path / "plain.lorif", given)
     assert stored_rows(tmp_path / "plain.lorif")["a.mlp"].shape == (2, 3, 7)
 
 
@@ -225,7 +225,7 @@ def test_the_scale_of_gradients_does_not_matter(scale: float, random: np.random.
     layers = small(random, 50, scale)
     batch = write_batch(tmp_path / "b.safetensors", layers)
     store = tmp_path / "s.lorif"
-    run("ingest", store, batch, "--whiten-from", batch)
+    run("ingest", "--encoding", "f32", store, batch, "--whiten-from", batch)
     rows = whitened(wide(layers), whitening(wide(layers)))
     assert_close(scores(store, batch, "--method", "dot"), oracle.dot(rows, rows, list(layers)), TOLERANCE)
     run("fit", store, "--exact")
@@ -245,7 +245,7 @@ def test_factors_of_raw_gradients_are_carried_over_with_a_warning(random: np.ran
     }
     batch = write_batch(tmp_path / "factors.safetensors", factors, ids(8))
     store = tmp_path / "s.lorif"
-    done = run("ingest", store, batch, "--whiten-from", sample)
+    done = run("ingest", "--encoding", "f32", store, batch, "--whiten-from", sample)
     assert "Truncated before whitening" in done.stderr
     expected = whitened(oracle.gradients(factors), whitening(wide(layers)))
     for name, rows in stored_rows(store).items():
@@ -285,9 +285,9 @@ def test_another_basis_is_refused_everywhere(random: np.random.Generator, tmp_pa
     first = write_batch(tmp_path / "a.safetensors", small(random, 30), ids(30, "a"))
     second = write_batch(tmp_path / "b.safetensors", small(random, 30), ids(30, "b"))
     store, other, plain = (tmp_path / f"{name}.lorif" for name in ("store", "other", "plain"))
-    run("ingest", store, first, "--whiten-from", first, "--rank", 2)
-    run("ingest", other, second, "--whiten-from", second, "--rank", 2)
-    run("ingest", plain, second, "--rank", 2)
+    run("ingest", "--encoding", "f32", store, first, "--whiten-from", first, "--rank", 2)
+    run("ingest", "--encoding", "f32", other, second, "--whiten-from", second, "--rank", 2)
+    run("ingest", "--encoding", "f32", plain, second, "--rank", 2)
     foreign = tmp_path / "foreign.safetensors"
     run("export", other, foreign)
     mine, theirs = segment(store).basis, segment(other).basis
@@ -309,17 +309,17 @@ def test_another_basis_is_refused_everywhere(random: np.random.Generator, tmp_pa
     # Without the file beside it, the basis has to be named.
     (tmp_path / "foreign.basis").rename(tmp_path / "moved.basis")
     refused("ingest", tmp_path / "new.lorif", foreign, says=(foreign, theirs, "--basis-from"))
-    run("ingest", tmp_path / "new.lorif", foreign, "--basis-from", tmp_path / "moved.basis")
+    run("ingest", "--encoding", "f32", tmp_path / "new.lorif", foreign, "--basis-from", tmp_path / "moved.basis")
 
 
 def test_packed_segments_share_a_basis(random: np.random.Generator, tmp_path: Path) -> None:
     layers = small(random, 60)
     batch = write_batch(tmp_path / "b.safetensors", layers, ids(60))
     store, whole = tmp_path / "s.lorif", tmp_path / "whole.lorif"
-    run("create", store, "--whiten-from", batch, "--rank", 2)
-    run("ingest", whole, batch, "--basis-from", store, "--rank", 2)
+    run("create", "--encoding", "f32", store, "--whiten-from", batch, "--rank", 2)
+    run("ingest", "--encoding", "f32", whole, batch, "--basis-from", store, "--rank", 2)
     run("pack", tmp_path / "a.segment", batch, "--layers-of", store)
-    run("pack", tmp_path / "b.segment", batch, "--basis-from", basis_file(store), "--rank", 2)
+    run("pack", tmp_path / "b.segment", batch, "--basis-from", basis_file(store), "--rank", 2, "--encoding", "f32")
     assert (tmp_path / "a.segment").read_bytes() == (tmp_path / "b.segment").read_bytes()
     run("attach", store, tmp_path / "a.segment")
     for number in range(len(layers)):
@@ -329,7 +329,7 @@ def test_packed_segments_share_a_basis(random: np.random.Generator, tmp_path: Pa
 
 def test_a_basis_alone_makes_a_store(random: np.random.Generator, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "b.safetensors", small(random, 20), ids(20))
-    run("create", tmp_path / "a.lorif", "--whiten-from", batch)
+    run("create", "--encoding", "f32", tmp_path / "a.lorif", "--whiten-from", batch)
     run("create", tmp_path / "b.lorif", "--basis-from", tmp_path / "a.lorif", "--rank", 1, "--encoding", "q4")
     run("ingest", tmp_path / "b.lorif", batch)
     assert [layer.rank for layer in segment(tmp_path / "b.lorif").layers] == [1, 1, 1]
@@ -342,7 +342,7 @@ def test_a_basis_alone_makes_a_store(random: np.random.Generator, tmp_path: Path
 def test_a_flipped_bit_is_found_and_a_copy_heals(random: np.random.Generator, tmp_path: Path) -> None:
     batch = write_batch(tmp_path / "b.safetensors", small(random, 20), ids(20))
     store = tmp_path / "s.lorif"
-    run("ingest", store, batch, "--whiten-from", batch, "--rank", 2)
+    run("ingest", "--encoding", "f32", store, batch, "--whiten-from", batch, "--rank", 2)
     run("export", store, tmp_path / "out.safetensors")
     path = basis_file(store)
     good = path.read_bytes()
@@ -373,8 +373,8 @@ def test_the_basis_outlives_copy_compaction_and_a_lost_catalog(random: np.random
     batch = write_batch(tmp_path / "b.safetensors", small(random, 20), ids(20))
     more = write_batch(tmp_path / "c.safetensors", small(random, 20), ids(20, "s"))
     store, copy = tmp_path / "s.lorif", tmp_path / "copy.lorif"
-    run("ingest", store, batch, "--whiten-from", batch)
-    run("ingest", store, more)
+    run("ingest", "--encoding", "f32", store, batch, "--whiten-from", batch)
+    run("ingest", "--encoding", "f32", store, more)
     expected = scores(store, batch, "--method", "dot")
     run("copy", store, copy)
     assert (scores(copy, batch, "--method", "dot") == expected).all()
@@ -398,14 +398,14 @@ def test_a_zero_layer_stays_as_it_is_and_is_named(random: np.random.Generator, t
     layers["a.mlp"] = (np.zeros_like(layers["a.mlp"][0]),)
     batch = write_batch(tmp_path / "b.safetensors", layers, ids(20))
     store = tmp_path / "s.lorif"
-    done = run("ingest", store, batch, "--whiten-from", batch)
+    done = run("ingest", "--encoding", "f32", store, batch, "--whiten-from", batch)
     assert "'a.mlp' is zero" in done.stderr
     for side in Basis(basis_file(store)).maps("a.mlp"):
         assert (side == np.eye(len(side))).all()
     found = scores(store, batch, "--method", "whitened-dot")
     assert np.isfinite(found).all()
     late = small(random, 20)
-    run("ingest", store, write_batch(tmp_path / "late.safetensors", late, ids(20, "late")))
+    run("ingest", "--encoding", "f32", store, write_batch(tmp_path / "late.safetensors", late, ids(20, "late")))
     paths = sorted((store / "segments").iterdir())
     assert (Segment(paths[1]).values(1) == late["a.mlp"][0]).all()
 
@@ -448,7 +448,7 @@ def test_ranks_by_name_and_by_energy(random: np.random.Generator, tmp_path: Path
 
     def ranks(*options: object) -> list[int | None]:
         path = tmp_path / f"{abs(hash(options))}.lorif"
-        run("ingest", path, batch, *options)
+        run("ingest", "--encoding", "f32", path, batch, *options)
         return [layer.rank for layer in segment(path).layers]
 
     assert ranks("--rank", "*.attn=3,*=9") == [3, 3, 3]
@@ -471,7 +471,7 @@ def test_a_store_without_a_basis_has_layer_scales_too(random: np.random.Generato
     layers = small(random, 30)
     batch = write_batch(tmp_path / "b.safetensors", layers, ids(30))
     store = tmp_path / "s.lorif"
-    run("ingest", store, batch)
+    run("ingest", "--encoding", "f32", store, batch)
     done = run("query", store, batch, "--method", "whitened-dot")
     assert "not whitened" in done.stderr
     norms = segment(store).norms().astype(np.float64)
