@@ -11,9 +11,9 @@ struct Compare: ParsableCommand {
             one: the weighted mean of their scores, an ensemble of checkpoints. The first RUN is what the others are compared \
             with. Queries and examples are matched by id.
 
-              lorif compare lorif.lorif,queries.safetensors lorif.lorif,queries.safetensors,dot
-              lorif compare logra.lorif,q.safetensors,name=LoGRA lorif.lorif,q.safetensors,rho=10,name=LoRIF
-              lorif compare logra.lorif,q.safetensors trak-1.lorif,q1.safetensors,name=TRAK+trak-2.lorif,q2.safetensors
+              lorif compare store,queries.safetensors store,queries.safetensors,dot
+              lorif compare logra,q.safetensors,name=LoGRA lorif,q.safetensors,rho=10
+              lorif compare logra,q.safetensors trak1,q1.safetensors+trak2,q2.safetensors
             """)
 
     @Argument(help: "What to compare: STORE,QUERIES and settings, separated by commas.")

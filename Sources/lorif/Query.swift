@@ -17,7 +17,7 @@ struct Query: ParsableCommand {
               lorif query store queries.safetensors --relative-damping 0.1,1,10
               lorif query store queries.safetensors --scores scores.safetensors --top 0
               lorif query store --method self-influence --top 20
-              lorif query epoch-1 q1.safetensors --checkpoint epoch-2,q2.safetensors,weight=0.5
+              lorif query one q1.safetensors --checkpoint two,q2.safetensors,weight=2
             """)
 
     @Argument(help: "The store.")

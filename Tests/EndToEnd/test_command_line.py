@@ -25,6 +25,7 @@ COMMANDS = [
     "snapshot",
     "copy",
     "repair",
+    "compare",
     "estimate",
 ]
 LAYERS = {"l.0": (4, 6, 2), "l.1": (5, 3, 2)}
