@@ -25,10 +25,10 @@ public func attachSegments(
     guard let firstPath = segmentPaths.first else { throw EngineError.invalidRequest("no segment files given") }
     let writer: StoreWriter
     if try StoreWriter.isPathFree(storePath) {
-        writer = try StoreWriter.create(at: storePath, schema: try SegmentReader(path: firstPath).schema)
+        writer = try StoreWriter.create(at: storePath, schema: try SegmentReader.openInput(firstPath).schema)
     } else {
         writer = try StoreWriter.open(at: storePath)
-        if writer.schema.layers.isEmpty { try writer.adopt(try SegmentReader(path: firstPath).schema) }
+        if writer.schema.layers.isEmpty { try writer.adopt(try SegmentReader.openInput(firstPath).schema) }
     }
     defer { writer.abandon() }
     var attached: [String] = []

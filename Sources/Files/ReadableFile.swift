@@ -55,6 +55,11 @@ public final class ReadableFile: Sendable {
         return bytes
     }
 
+    /// Asks the kernel to begin reading a range, which will be read soon. A hint.
+    public func prefetch(_ range: Range<Int>) {
+        _ = posix_fadvise(descriptor, off_t(range.lowerBound), off_t(range.count), POSIX_FADV_WILLNEED)
+    }
+
     /// Fills `buffer` from `offset` on; fewer bytes are an error.
     public func read(at offset: Int, into buffer: inout MutableRawSpan) throws(FileError) {
         try check(offset: offset, count: buffer.byteCount)

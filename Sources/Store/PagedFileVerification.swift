@@ -23,6 +23,11 @@ extension PagedFileReader {
         let runs = pageRuns(isWanted: isWanted)
         for first in stride(from: 0, to: runs.count, by: Self.runsPerWave) {
             let wave = runs[first..<min(runs.count, first + Self.runsPerWave)]
+            // The disk works on the next wave while this one is checked.
+            let next = runs[wave.endIndex..<min(runs.count, wave.endIndex + Self.runsPerWave)]
+            if let start = next.first, let end = next.last {
+                file.prefetch(start.bytes.lowerBound..<end.bytes.upperBound)
+            }
             let found = Mutex<[(page: Int, error: StoreError)]>([])
             DispatchQueue.concurrentPerform(iterations: wave.count) { index in
                 let errors = self.damages(in: wave[first + index], content: content)
@@ -48,7 +53,7 @@ extension PagedFileReader {
 
     /// So small that a run stays in a core's cache between being read and being checked.
     private static let runByteCount = 1 << 20
-    private static let runsPerWave = 128
+    private static let runsPerWave = 32
 
     private func pageRuns(isWanted: (Int) -> Bool) -> [PageRun] {
         var runs: [PageRun] = []

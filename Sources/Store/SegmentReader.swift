@@ -92,6 +92,14 @@ public final class SegmentReader: Sendable {
         return row / rowsPerBlock
     }
 
+    /// Asks the kernel to begin reading the pages of a block.
+    func prefetch(block: Int) {
+        guard let first = file.pageNumber(column: 0, block: block),
+            let last = file.pageNumber(column: footer.layout.identifierColumn, block: block)
+        else { return }
+        file.file.prefetch(Int(file.footer.pages[first].offset)..<Int(file.footer.pages[last].end))
+    }
+
     /// The raw bytes of a vector page, verified but not decoded, for kernels that work on codes (see Formats/page.md).
     public func readPayload(_ side: VectorSide, block: Int, layer: Int, component: Int = 0) throws(StoreError)
         -> [UInt8]

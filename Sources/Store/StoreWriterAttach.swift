@@ -33,14 +33,7 @@ extension StoreWriter {
 
     /// Opens and checks a segment that is not yet the store's: whatever is wrong with it is refused input, not a damaged store.
     private func openSource(_ path: String) throws(StoreError) -> SegmentReader {
-        let source: SegmentReader
-        do {
-            source = try SegmentReader(path: path)
-        } catch .file(let error) {
-            throw .file(error)
-        } catch {
-            throw .attachmentRefused(path: path, reason: "\(error)")
-        }
+        let source = try SegmentReader.openInput(path)
         if let damage = source.damages().first { throw .attachmentRefused(path: path, reason: "\(damage)") }
         guard source.schema.basis == schema.basis else {
             func words(_ basis: Digest?) -> String { basis.map { "rows in the basis \($0)" } ?? "rows in no basis" }
@@ -83,6 +76,17 @@ extension StoreWriter {
         } catch {
             unlink(path)
             throw error
+        }
+    }
+}
+
+extension SegmentReader {
+    /// Opens a segment that is not a store's yet: whatever is wrong with it is refused input (`.attachmentRefused`).
+    public static func openInput(_ path: String) throws(StoreError) -> SegmentReader {
+        switch Result(catching: { () throws(StoreError) in try SegmentReader(path: path) }) {
+        case .success(let reader): return reader
+        case .failure(.file(let error)): throw .file(error)
+        case .failure(let error): throw .attachmentRefused(path: path, reason: "\(error)")
         }
     }
 }

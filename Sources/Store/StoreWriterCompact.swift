@@ -203,6 +203,8 @@ extension StoreWriter {
             let reader = try committed.reader(position)
             let deleted = contents.tombstones[contents.segments[position].number]
             for block in 0..<reader.blockCount {
+                // The disk reads a block ahead.
+                if block + 1 < reader.blockCount { reader.prefetch(block: block + 1) }
                 let rows = reader.rows(ofBlock: block)
                 let live = rows.filter { deleted?.isDeleted($0) != true }.map { $0 - rows.lowerBound }
                 queue.append(BlockPart(reader: reader, block: block, rows: live))
