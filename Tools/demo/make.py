@@ -3,7 +3,7 @@
     python Tools/demo/make.py [--out FOLDER] [--texts FOLDER]
 
 Fetches three public-domain texts (Debian packages, see sources.py), cuts them into sequences of 64 pieces, trains a GPT
-of two blocks on 9,000 of them for some minutes, and records: 510 of its training sequences as rank-4 factors, and 24
+of two blocks on 7,500 of them for some minutes, and records: 510 of its training sequences as rank-4 factors, and 24
 that it has not seen as full matrices, the queries. Needs PyTorch, apt-get and dpkg-deb; runs on one thread, so that the
 same machine gives the same bytes. Everything is drawn from fixed seeds.
 """
@@ -17,14 +17,14 @@ from pathlib import Path
 import lorif.torch
 import torch
 from model import GPT, losses, train
-from sources import SOURCES, passages
+from sources import PREFIXES, SOURCES, passages
 from words import Pieces
 
 CONTEXT = 64
 VOCABULARY = 1024
 #: Per source: sequences to train on, how many of them are recorded, and held-out queries.
-TRAINED, RECORDED, QUERIES = 3000, 170, 8
-EPOCHS = 12
+TRAINED, RECORDED, QUERIES = 2500, 170, 8
+EPOCHS = 9
 RANK, DIMENSION = 4, 32
 SEED = 20261122
 
@@ -75,12 +75,14 @@ def main() -> None:
         for source in SOURCES:
             found = sequences(texts[source], pieces)
             draw.shuffle(found)
-            name = source.split()[0].lower()
+            name = PREFIXES[source]
             trained += found[:TRAINED]
             recorded += [(f"{name}-{row:04}", source, found[row]) for row in range(RECORDED)]
             held_out = found[TRAINED : TRAINED + QUERIES]
             queries += [(f"query-{name}-{row}", source, numbers) for row, numbers in enumerate(held_out)]
             print(f"{source}: {len(found)} sequences", flush=True)
+            if len(held_out) < QUERIES:
+                raise SystemExit(f"{source}: expected {TRAINED + QUERIES} sequences, found {len(found)}")
         # The sources take turns, so that the order of the rows tells nothing.
         recorded.sort(key=lambda row: (row[0].rsplit("-", 1)[1], row[0]))
 

@@ -1,7 +1,7 @@
 """The demo's texts: three public-domain sources, from Debian packages, as lists of passages.
 
 A passage is a list of sentences that follow each other: the verses of a chapter, an entry of a dictionary, the
-paragraphs of a page. Packages are fetched by `apt-get download` and unpacked in a folder; nothing is installed.
+sentences of a page. Packages are fetched by `apt-get download` and unpacked in a folder; nothing is installed.
 """
 
 import gzip
@@ -11,7 +11,7 @@ import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 
-__all__ = ["PACKAGES", "SOURCES", "passages"]
+__all__ = ["PREFIXES", "SOURCES", "passages"]
 
 #: Name of a source → the Debian packages that it comes from.
 PACKAGES = {
@@ -20,6 +20,8 @@ PACKAGES = {
     "SQLite documentation": ("sqlite3-doc",),
 }
 SOURCES = tuple(PACKAGES)
+#: What the ids of a source begin with.
+PREFIXES = {"King James Bible": "bible", "Jargon File": "jargon", "SQLite documentation": "sqlite"}
 
 # Entries with such words are left out: the set is shown to everybody who tries the program.
 _COARSE = re.compile(
@@ -58,6 +60,11 @@ def _plain(text: str) -> str:
     return " ".join(folded.split())
 
 
+def _sentences(text: str) -> list[str]:
+    """Cut where a sentence seems to end; what is wrongly cut or not cut does no harm."""
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z(\[\"])", text)
+
+
 def _bible(program: Path, data: Path) -> list[list[str]]:
     """Chapters of verses, as the package's own program prints them: "Ge1:1 In the beginning …"."""
     command = [program / "usr/bin/bible", "-f", "-p", data / "usr/lib", "gen1:1-rev22:21"]
@@ -78,7 +85,7 @@ def _jargon(place: Path) -> list[list[str]]:
         head, _, body = entry.partition("\n")
         if len(body) > 200:
             explained = re.sub(r"\{\s*([^}]*)\}", r"\1", body)
-            found.append([f"{head.strip()}: {explained.split(chr(10), 1)[-1]}"])
+            found.append(_sentences(f"{head.strip()}: {explained.partition(chr(10))[2]}"))
     return found
 
 
@@ -121,6 +128,6 @@ def _sqlite(place: Path) -> list[list[str]]:
         if not _NOT_PROSE.search(path.name):
             page = _Paragraphs()
             page.feed(path.read_text(encoding="utf-8", errors="replace"))
-            found.append([text for text in page.found if text not in seen])
+            found.append([sentence for text in page.found if text not in seen for sentence in _sentences(text)])
             seen.update(page.found)
     return found

@@ -231,7 +231,7 @@ class Store:
         """One example; raises InputRefusedError if no example has this id."""
         report = self._run("inspect", f"--example={identifier}")
         norms = {layer["layer"]: layer["norm"] for layer in report["layers"]}
-        return Example(report["id"], report.get("metadata") or {}, norms)
+        return Example(report["id"], self.read([identifier]).metadata[0], norms)
 
     def __len__(self) -> int:
         return self.inspect().rows
