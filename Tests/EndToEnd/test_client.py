@@ -147,6 +147,44 @@ def test_creating_with_layers(train: Layers, tmp_path: Path) -> None:
     assert (again.rows, again.created_store, len(Store.open(store.path))) == (ROWS, False, 2 * ROWS)
 
 
+def whitened(rows: oracle.Rows, sample: oracle.Rows, epsilon: float) -> oracle.Rows:
+    """W1 G W2 with the maps of Formats/basis.md, by eigenvectors in float64."""
+
+    def power(moment: np.ndarray) -> np.ndarray:
+        values, vectors = np.linalg.eigh(moment + epsilon * np.trace(moment) / len(moment) * np.eye(len(moment)))
+        return (vectors / np.sqrt(values)) @ vectors.T
+
+    result = {}
+    for name, G in rows.items():
+        given = sample[name]
+        left = np.einsum("nab,ncb->ac", given, given) / len(given)
+        right = np.einsum("nab,nac->bc", given, given) / len(given)
+        result[name] = np.sqrt(np.trace(left)) * power(left) @ G @ power(right)
+    return result
+
+
+def test_a_whitened_store(train: Layers, queries: Layers, tmp_path: Path) -> None:
+    given = plain(train)
+    asked = {name: value.astype(np.float64) for name, value in queries.items()}
+    sample = tmp_path / "sample.safetensors"
+    lorif.batch.write_batch(sample, {name: rows.astype(np.float32) for name, rows in given.items()})
+    white = Store.create(tmp_path / "white.lorif", whiten_from=sample, epsilon=0.2, encoding="f32")
+    white.ingest(sample)
+    stored = white.read()
+    assert stored.basis is not None
+    expected = whitened(given, given, 0.2)
+    for name, rows in expected.items():
+        assert np.abs(stored.layers[name] - rows).max() <= 1e-5 * np.abs(rows).max()
+    scores = white.query(queries, method="dot", scores=True).scores
+    wanted = oracle.dot(whitened(asked, given, 0.2), expected, list(given))
+    assert scores is not None
+    assert np.abs(scores - wanted).max() <= 1e-4 * np.abs(wanted).max()
+    again = Store.create(tmp_path / "again.lorif", sample, basis_from=white.path, rank="h.2*=2,*=1", encoding="f32")
+    assert [layer.rank for layer in again.layers()] == [2, 1]
+    fitted = white.fit(rank=3, algorithm="krylov", passes=4, seed=5, threads=1, memory="256MiB")
+    assert [group.rank for group in fitted.groups] == [3, 3]
+
+
 def test_damage_is_an_answer_or_an_exception(store: Store) -> None:
     assert store.verify(level="deep", check=True).sound
     (segment,) = (store.path / "segments").glob("*.segment")

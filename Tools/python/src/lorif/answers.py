@@ -165,11 +165,15 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Rows as they are stored: ids, per layer `Factors` or full matrices [n, d1, d2] in float32, and metadata."""
+    """Rows as they are stored: ids, per layer `Factors` or full matrices [n, d1, d2] in float32, and metadata.
+
+    `basis` is the digest of the whitening basis that the numbers are in; None if they are as the model gave them.
+    """
 
     ids: tuple[str, ...]
     layers: Mapping[str, Factors | Array]
     metadata: tuple[Mapping[str, Any], ...]
+    basis: str | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -45,7 +45,8 @@ __all__ = ["RemarkWarning", "Store"]
 #: What names a batch: a file, or its arrays by layer, `Factors` or full matrices [n, d1, d2].
 Batch = str | os.PathLike[str] | Mapping[str, Factors | Array]
 Encoding = Literal["f32", "f16", "bf16", "int8", "q4", "q3", "q2", "q1"]
-Method = Literal["influence", "dot", "cosine", "self-influence", "relatif"]
+Method = Literal["influence", "dot", "cosine", "whitened-dot", "whitened-cosine", "self-influence", "relatif"]
+PathLike = str | os.PathLike[str]
 
 
 class RemarkWarning(UserWarning):
@@ -60,12 +61,12 @@ class Store:
     state: a command reads the last commit, and other processes may read and write meanwhile.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, tool: Tool | str | os.PathLike[str] | None = None) -> None:
+    def __init__(self, path: PathLike, *, tool: Tool | PathLike | None = None) -> None:
         self.path = Path(path)
         self.tool = tool if isinstance(tool, Tool) else Tool(tool)
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, tool: Tool | str | os.PathLike[str] | None = None) -> "Store":
+    def open(cls, path: PathLike, *, tool: Tool | PathLike | None = None) -> "Store":
         """A store that exists; raises InputRefusedError if there is none."""
         store = cls(path, tool=tool)
         store.inspect()
@@ -74,17 +75,28 @@ class Store:
     @classmethod
     def create(
         cls,
-        path: str | os.PathLike[str],
+        path: PathLike,
         layers: Batch | None = None,
         *,
         encoding: Encoding | None = None,
-        rank: int | None = None,
-        tool: Tool | str | os.PathLike[str] | None = None,
+        rank: int | str | None = None,
+        energy: float | None = None,
+        whiten_from: PathLike | None = None,
+        epsilon: float | None = None,
+        basis_from: PathLike | None = None,
+        tool: Tool | PathLike | None = None,
     ) -> "Store":
-        """A new empty store, with the layers of a batch without its rows; or else the first `ingest` decides."""
+        """A new empty store, with the layers of a batch without its rows; or else the first `ingest` decides.
+
+        `rank` may differ by layer, as in "attn.*=2,*=1". With `whiten_from`, a batch file, the store keeps gradients in
+        a basis in which that sample is white; `basis_from` takes over the basis of another store.
+        """
         store = cls(path, tool=tool)
         with _files([] if layers is None else [layers]) as files:
-            options = _options(layers=files[0] if files else None, encoding=encoding, rank=rank)
+            options = _options(
+                layers=files[0] if files else None, encoding=encoding, rank=rank, energy=energy, epsilon=epsilon,
+                whiten_from=_named(whiten_from), basis_from=_named(basis_from),
+            )  # fmt: skip
             store._run("create", *options)
         return store
 
@@ -94,29 +106,50 @@ class Store:
         ids: Sequence[str] | None = None,
         records: Sequence[Mapping[str, Any]] | None = None,
         encoding: Encoding | None = None,
-        rank: int | None = None,
-        metadata: str | os.PathLike[str] | None = None,
+        rank: int | str | None = None,
+        energy: float | None = None,
+        whiten_from: PathLike | None = None,
+        epsilon: float | None = None,
+        basis_from: PathLike | None = None,
+        metadata: PathLike | None = None,
         on_duplicate: Literal["error", "skip", "replace"] | None = None,
         atomic: Literal["command", "file"] | None = None,
         memory: str | None = None,
     ) -> Ingestion:
         """Adds batches: files, or one mapping of arrays with `ids` and `records` (metadata, one object per row).
 
-        Arrays are written in float32 to a temporary batch. A file that was ingested before adds nothing. `encoding`
-        and `rank` (to which full matrices are factored) count for a new store; `memory` is a size as in "512MiB".
+        Arrays are written in float32 to a temporary batch. A file that was ingested before adds nothing. `encoding`,
+        `rank` (to which full matrices are factored) and the rest up to `basis_from` count for a new store, as in
+        `create`; `memory` is a size as in "512MiB".
         """
         with _files(batches, ids, records) as files:
             options = _options(
-                encoding=encoding, rank=rank, metadata=None if metadata is None else _absolute(metadata),
-                on_duplicate=on_duplicate, atomic=atomic, memory=memory,
+                encoding=encoding, rank=rank, energy=energy, epsilon=epsilon, whiten_from=_named(whiten_from),
+                basis_from=_named(basis_from), metadata=_named(metadata), on_duplicate=on_duplicate,
+                atomic=atomic, memory=memory,
             )  # fmt: skip
             return Ingestion.of(self._run("ingest", *files, *options))
 
     def fit(
-        self, *, rank: int | None = None, scope: Literal["per-layer", "global"] | None = None, exact: bool = False
+        self,
+        *,
+        rank: int | None = None,
+        scope: Literal["per-layer", "global"] | None = None,
+        exact: bool = False,
+        memory: str | None = None,
+        passes: int | None = None,
+        algorithm: Literal["gram", "kernel", "krylov"] | None = None,
+        seed: int | None = None,
+        threads: int | None = None,
     ) -> Curvature:
-        """Fits the curvature that influence needs: the `rank` leading eigenpairs of H, or all of them (`exact`)."""
-        options = [*_options(rank=rank, scope=scope), *(["--exact"] if exact else [])]
+        """Fits the curvature that influence needs: the `rank` leading eigenpairs of H, or all of them (`exact`).
+
+        The rest is how it is done: at most `memory` (as in "4GiB") and `passes` over the rows, with `threads`.
+        """
+        options = _options(
+            rank=rank, scope=scope, memory=memory, passes=passes, algorithm=algorithm, seed=seed, threads=threads
+        )
+        options += ["--exact"] if exact else []
         return Curvature.of(self._run("fit", *options))
 
     def query(
@@ -135,7 +168,7 @@ class Store:
         top: int = 10,
         bottom: int = 0,
         scores: bool = False,
-        metadata: str | os.PathLike[str] | None = None,
+        metadata: PathLike | None = None,
     ) -> Answer:
         """Ranks the examples for each query, a batch file or arrays (with `ids` and `records`), best as full matrices.
 
@@ -149,7 +182,7 @@ class Store:
             globs = [layers] if isinstance(layers, str) else layers
             options = _options(
                 method=method, relative_damping=relative_damping, damping=damping, curvature=curvature, where=where,
-                snapshot=snapshot, top=top, bottom=bottom, metadata=None if metadata is None else _absolute(metadata),
+                snapshot=snapshot, top=top, bottom=bottom, metadata=_named(metadata),
                 scores=written if scores else None, format="jsonl", output=listed,
             )  # fmt: skip
             self._call("query", *files, *options, *(f"--layers={glob}" for glob in globs))
@@ -188,7 +221,7 @@ class Store:
 
     def export(
         self,
-        path: str | os.PathLike[str],
+        path: PathLike,
         *,
         ids: Sequence[str] | None = None,
         where: str | None = None,
@@ -213,7 +246,7 @@ class Store:
                 layer.name: batch.gradients(layer.name) if layer.rank is None else batch.factors(layer.name)
                 for layer in batch.layers
             }
-            return Examples(tuple(names), arrays, tuple(known.get(name, {}) for name in names))
+            return Examples(tuple(names), arrays, tuple(known.get(name, {}) for name in names), batch.basis)
 
     def inspect(self, *, snapshot: str | None = None) -> Summary:
         """What the store holds."""
@@ -268,9 +301,13 @@ class Store:
         return printed
 
 
-def _absolute(path: str | os.PathLike[str]) -> str:
+def _absolute(path: PathLike) -> str:
     """Never taken for an option, however it begins."""
     return str(Path(path).absolute())
+
+
+def _named(path: PathLike | None) -> str | None:
+    return None if path is None else _absolute(path)
 
 
 def _options(**given: Any) -> list[str]:
@@ -316,7 +353,7 @@ def _id_list(ids: Sequence[str] | None) -> Iterator[str | None]:
         yield str(path)
 
 
-def _query_names(path: Path, metadata: str | os.PathLike[str] | None) -> tuple[list[str], dict[str, Mapping[str, Any]]]:
+def _query_names(path: Path, metadata: PathLike | None) -> tuple[list[str], dict[str, Mapping[str, Any]]]:
     """The queries of a batch in order, and the metadata of those that have some."""
     batch = FactorBatch(path)
     names = batch.ids or [str(row) for row in range(batch.row_count)]
