@@ -19,7 +19,7 @@ def test_the_tour(tmp_path: Path) -> None:
     commands = [line for block in blocks for line in block.splitlines()]
     assert len(blocks[0].splitlines()) == 5
     (tmp_path / "Tools").symlink_to(ROOT / "Tools")
-    (tmp_path / "ids.txt").write_text("tinylm-train-000005\ntinylm-train-000020\n")
+    (tmp_path / "ids.txt").write_text("bible-0005\nsqlite-0020\n")
     outputs = []
     for line in commands:
         program, *arguments = shlex.split(line, comments=True)
@@ -30,7 +30,7 @@ def test_the_tour(tmp_path: Path) -> None:
         assert done.returncode == 0, f"$ {line}\n{done.stdout}{done.stderr}"
         outputs.append(done.stdout)
     answer = next(text for line, text in zip(commands, outputs, strict=True) if line.startswith("lorif query"))
-    assert "tinylm-query-000000" in answer
+    assert "query-bible-0" in answer
     assert "King James" in answer
 
 

@@ -1,92 +1,106 @@
-"""Makes the demo set: the public-domain part of a gradient experiment, factored to rank 4 in f16.
+"""Makes the demo set from nothing: texts, a small GPT trained on them, and its gradients as the recorder writes them.
 
-    python3 Tools/demo/make.py SOURCE [--rank 4]
+    python Tools/demo/make.py [--out FOLDER] [--texts FOLDER]
 
-SOURCE is a folder with train_full.safetensors and query_full.safetensors (`<layer>/full` [n, d1, d2], ids and layers in
-the metadata) and the .jsonl file beside each (id, source, text). Kept are the rows whose source is `bible` (the King
-James text). Training rows become rank-c factors, the truncated SVD of each matrix with √σ in both sides; queries stay
-full matrices.
+Fetches three public-domain texts (Debian packages, see sources.py), cuts them into sequences of 64 pieces, trains a GPT
+of two blocks on 7,500 of them for some minutes, and records: 510 of its training sequences as rank-4 factors, and 24
+that it has not seen as full matrices, the queries. Needs PyTorch, apt-get and dpkg-deb; runs on one thread, so that the
+same machine gives the same bytes. Everything is drawn from fixed seeds.
 """
 
 import argparse
-import json
+import random
+import shutil
+import tempfile
 from pathlib import Path
 
-import numpy as np
-from safetensors import safe_open
-from safetensors.numpy import save_file
+import lorif.torch
+import torch
+from model import GPT, losses, train
+from sources import PREFIXES, SOURCES, passages
+from words import Pieces
 
-SOURCE_KEPT = "bible"
-
-
-def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """All tensors and the metadata of a safetensors file."""
-    with safe_open(path, "np") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118 (not a dict)
-
-
-def kept_records(path: Path) -> list[dict[str, str]]:
-    """The records of the public-domain source, in file order."""
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [record for record in records if record["source"] == SOURCE_KEPT]
+CONTEXT = 64
+VOCABULARY = 1024
+#: Per source: sequences to train on, how many of them are recorded, and held-out queries.
+TRAINED, RECORDED, QUERIES = 2500, 170, 8
+EPOCHS = 9
+RANK, DIMENSION = 4, 32
+SEED = 20261122
 
 
-def write_records(records: list[dict[str, str]], path: Path) -> None:
-    with path.open("w", encoding="utf-8") as output:
-        for record in records:
-            fields = {"id": record["id"], "source": "King James Bible", "text": record["text"]}
-            output.write(json.dumps(fields, ensure_ascii=False) + "\n")
+def sequences(source: list[list[str]], pieces: Pieces) -> list[list[int]]:
+    """Every CONTEXT + 1 pieces from the beginning of a sentence, without overlap."""
+    found = []
+    for passage in source:
+        numbers: list[int] = []
+        for sentence in passage:
+            numbers += pieces.numbers(f" {sentence}" if numbers else sentence)
+            if len(numbers) > CONTEXT:
+                found.append(numbers[: CONTEXT + 1])
+                numbers = []
+    return found
 
 
-def factors(matrices: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
-    """Best rank-c approximation: left [n, d1, c] and right [n, d2, c], √σ in both."""
-    left, sigma, right = np.linalg.svd(matrices.astype(np.float64), full_matrices=False)
-    root = np.sqrt(sigma[:, :rank])[:, None, :]
-    return left[:, :, :rank] * root, np.swapaxes(right, 1, 2)[:, :, :rank] * root
+def record(model: GPT, rows: list[tuple[str, str, list[int]]], pieces: Pieces, out: Path, **options: object) -> Path:
+    """Records rows (id, source, numbers) and returns the batch; its .jsonl lies beside it."""
+    provenance = {"model": "GPT of two blocks of width 64", "tool": "Tools/demo/make.py"}
+    with lorif.torch.Recorder(model, out=out, dtype="f16", provenance=provenance, **options) as recorder:
+        for start in range(0, len(rows), 34):
+            part = rows[start : start + 34]
+            recorder.step(
+                [identifier for identifier, _, _ in part],
+                losses(model, torch.tensor([numbers for _, _, numbers in part])),
+                records=[{"source": source, "text": pieces.text(numbers)} for _, source, numbers in part],
+            )
+    (path,) = out.glob("*.safetensors")
+    return path
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path)
-    parser.add_argument("--rank", type=int, default=4)
+    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent, help="where the set goes; here")
+    parser.add_argument("--texts", type=Path, help="a folder that keeps the packages; a temporary one unless said")
     arguments = parser.parse_args()
-    here = Path(__file__).resolve().parent
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    draw = random.Random(SEED)  # noqa: S311 - a draw of examples, not a secret
 
-    for part in ("train", "query"):
-        tensors, metadata = read(arguments.source / f"{part}_full.safetensors")
-        records = kept_records(arguments.source / f"{part}_full.jsonl")
-        layers, identifiers = json.loads(metadata["layers"]), json.loads(metadata["ids"])
-        position = {identifier: row for row, identifier in enumerate(identifiers)}
-        rows = [position[record["id"]] for record in records]
+    with tempfile.TemporaryDirectory() as temporary:
+        texts = {source: passages(source, arguments.texts or Path(temporary)) for source in SOURCES}
+        pieces = Pieces((sentence for each in texts.values() for passage in each for sentence in passage), VOCABULARY)
+        trained: list[list[int]] = []
+        recorded: list[tuple[str, str, list[int]]] = []
+        queries: list[tuple[str, str, list[int]]] = []
+        for source in SOURCES:
+            found = sequences(texts[source], pieces)
+            draw.shuffle(found)
+            name = PREFIXES[source]
+            trained += found[:TRAINED]
+            recorded += [(f"{name}-{row:04}", source, found[row]) for row in range(RECORDED)]
+            held_out = found[TRAINED : TRAINED + QUERIES]
+            queries += [(f"query-{name}-{row}", source, numbers) for row, numbers in enumerate(held_out)]
+            print(f"{source}: {len(found)} sequences", flush=True)
+            if len(held_out) < QUERIES:
+                raise SystemExit(f"{source}: expected {TRAINED + QUERIES} sequences, found {len(found)}")
+        # The sources take turns, so that the order of the rows tells nothing.
+        recorded.sort(key=lambda row: (row[0].rsplit("-", 1)[1], row[0]))
 
-        output: dict[str, np.ndarray] = {}
-        lost = total = 0.0
-        for layer in layers:
-            matrices = tensors[f"{layer}/full"][rows]
-            if part == "query":
-                output[f"{layer}/full"] = matrices.astype(np.float16)
-                continue
-            left, right = (side.astype(np.float16) for side in factors(matrices, arguments.rank))
-            output[f"{layer}/left"], output[f"{layer}/right"] = left, right
-            kept = np.einsum("nac,nbc->nab", left.astype(np.float64), right.astype(np.float64))
-            lost += float(((matrices.astype(np.float64) - kept) ** 2).sum())
-            total += float((matrices.astype(np.float64) ** 2).sum())
-        save_file(
-            output,
-            here / f"{part}.safetensors",
-            {
-                "lorif.batch": "1",
-                "ids": json.dumps([record["id"] for record in records]),
-                "layers": json.dumps(layers),
-                "model": "two-layer GPT, d_model 64",
-                "loss_reduction": "mean over tokens",
-                "tool": "Tools/demo/make.py",
-            },
-        )
-        (here / f"{part}.safetensors").chmod(0o644)
-        write_records(records, here / f"{part}.jsonl")
-        kept_energy = f", energy kept {1 - lost / total:.3f}" if total else ""
-        print(f"{part}: {len(records)} rows, {len(layers)} layers{kept_energy}")
+        model = GPT(len(pieces.pieces), CONTEXT)
+        train(model, torch.tensor(trained), epochs=EPOCHS)
+        model.eval()
+        with torch.no_grad():
+            unseen = losses(model, torch.tensor([numbers for _, _, numbers in queries])).mean()
+        print(f"loss on the queries {float(unseen):.3f}", flush=True)
+
+        options = {"layers": "blocks.*", "d": DIMENSION, "rank": RANK, "seed": SEED}
+        first = record(model, recorded, pieces, Path(temporary) / "train", **options)
+        second = record(model, queries, pieces, Path(temporary) / "query", like=first.parent, full=True)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        for path, name in ((first, "train"), (second, "query")):
+            for suffix in (".safetensors", ".jsonl"):
+                shutil.copyfile(path.with_suffix(suffix), arguments.out / f"{name}{suffix}")
+        print(f"{len(recorded)} rows and {len(queries)} queries written to {arguments.out}")
 
 
 if __name__ == "__main__":

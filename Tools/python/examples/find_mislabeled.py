@@ -56,7 +56,8 @@ class Classifier(nn.Module):
 def snippets(draw: random.Random) -> list[tuple[str, int]]:
     """Distinct snippets and their class, alternating and shuffled."""
     demo = Path(__file__).resolve().parents[2] / "demo" / "train.jsonl"
-    bible = " ".join(json.loads(line)["text"] for line in demo.read_text(encoding="utf-8").splitlines())
+    records = [json.loads(line) for line in demo.read_text(encoding="utf-8").splitlines()]
+    bible = " ".join(record["text"] for record in records if record["source"] == "King James Bible")
     result: dict[str, int] = {}
     for label, text in enumerate((bible, " ".join(topics.values()))):
         letters = "".join(sign if sign.isalpha() else " " for sign in text.lower())

@@ -12,8 +12,8 @@ from lorif.importers.formats import FORMATS, open_source
 from lorif.importers.outcome import Outcome
 from lorif.importers.rows import Settings
 from lorif.importers.source import ImporterError, Options, Source, SourceLayer
-from lorif.importers.tool import Tool, ToolError
 from lorif.importers.transfer import transfer
+from lorif.tool import Tool, ToolError
 
 __all__ = [
     "FORMATS",

@@ -17,8 +17,8 @@ from lorif.importers.formats import FORMATS, open_source
 from lorif.importers.outcome import Outcome
 from lorif.importers.rows import Settings, batch_of_queries
 from lorif.importers.source import ImporterError, Options, Source
-from lorif.importers.tool import Tool, ToolError
 from lorif.importers.transfer import transfer
+from lorif.tool import Tool, ToolError
 
 __all__ = ["main"]
 

@@ -12,7 +12,7 @@ from typing import Any
 from lorif.importers.outcome import Outcome
 from lorif.importers.rows import COPIES, Settings, read_rows, write_rows
 from lorif.importers.source import ImporterError, Source
-from lorif.importers.tool import Tool, ToolError
+from lorif.tool import Tool, ToolError
 
 __all__ = ["Parts", "Progress", "locked"]
 
@@ -138,9 +138,9 @@ def locked(work: Path) -> Iterator[int]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ToolError(f"{work}: another import into this store is at work", 5) from None
+            raise ToolError.of(f"{work}: another import into this store is at work", 5) from None
         if not (work / "lock").exists() or (work / "lock").stat().st_ino != os.fstat(descriptor).st_ino:
-            raise ToolError(f"{work}: another import into this store was at work; repeat the command", 5)
+            raise ToolError.of(f"{work}: another import into this store was at work; repeat the command", 5)
         yield descriptor
     finally:
         os.close(descriptor)

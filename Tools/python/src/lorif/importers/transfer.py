@@ -14,7 +14,7 @@ from lorif.importers.outcome import Outcome
 from lorif.importers.parts import Parts, Progress, locked
 from lorif.importers.rows import Settings, check_given_ids
 from lorif.importers.source import ImporterError, Source
-from lorif.importers.tool import Tool, ToolError
+from lorif.tool import Tool, ToolError
 
 __all__ = ["transfer"]
 
@@ -45,7 +45,7 @@ def transfer(
             report = tool.run("attach", str(target), *names, folder=work, held=(lock,))
         except ToolError as error:
             hint = " (--id-prefix keeps the ids of several sources apart)" if error.code == _REFUSED else ""
-            raise ToolError(f"{error}{hint}; the packed rows are kept in {work}", error.code) from None
+            raise ToolError.of(f"{error}{hint}; the packed rows are kept in {work}", error.code) from None
         shutil.rmtree(work)
     outcome.segments, outcome.layers = len(names), len(source.layers)
     outcome.total_rows = report["totalRows"]
