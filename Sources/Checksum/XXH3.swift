@@ -61,7 +61,7 @@ public struct Digest: Hashable, Sendable, Comparable, CustomStringConvertible {
 public struct DigestHasher: ~Copyable {
     private let state: OpaquePointer
 
-    /// A digest of known words.
+    /// No pieces yet.
     public init() {
         unsafe state = XXH3_createState()
         _ = unsafe XXH3_128bits_reset(state)
@@ -81,4 +81,27 @@ public struct DigestHasher: ~Copyable {
         let hash = unsafe XXH3_128bits_digest(state)
         return Digest(high: hash.high64, low: hash.low64)
     }
+}
+
+/// The XXH3-64 of a stream of pieces: what `xxh3` gives of all of them at once.
+public struct ChecksumHasher: ~Copyable {
+    private let state: OpaquePointer
+
+    /// No pieces yet.
+    public init(seed: UInt64) {
+        unsafe state = XXH3_createState()
+        _ = unsafe XXH3_64bits_reset_withSeed(state, seed)
+    }
+
+    deinit {
+        _ = unsafe XXH3_freeState(state)
+    }
+
+    /// Adds the next piece.
+    public mutating func update(_ bytes: RawSpan) {
+        unsafe bytes.withUnsafeBytes { _ = unsafe XXH3_64bits_update(state, $0.baseAddress, $0.count) }
+    }
+
+    /// The checksum of all pieces so far.
+    public func checksum() -> UInt64 { unsafe XXH3_64bits_digest(state) }
 }

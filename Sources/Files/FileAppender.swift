@@ -23,7 +23,7 @@ public final class FileAppender: Sendable {
         }
     }
 
-    private static let pendingPieceCount = 4
+    private static let pendingPieceCount = 16
 
     private let state: State
     private let queue = DispatchQueue(label: "lorif.append")

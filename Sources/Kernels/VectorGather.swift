@@ -23,10 +23,14 @@ public struct VectorPart: Sendable {
 /// Payload sizes must be exact and rows in range. O(numbers).
 public func gatherVectors(_ parts: [VectorPart], length: Int, encoding: Encoding) -> [UInt8] {
     let rowCount = parts.reduce(0) { $0 + $1.rows.count }
-    var result = [UInt8](
-        repeating: 0, count: vectorPayloadByteCount(rowCount: rowCount, length: length, encoding: encoding))
+    let byteCount = vectorPayloadByteCount(rowCount: rowCount, length: length, encoding: encoding)
     var firstRow = 0
-    result.withUnsafeMutableBytes { target in
+    return unsafe [UInt8](unsafeUninitializedCapacity: byteCount) { bytes, initializedCount in
+        initializedCount = byteCount
+        let target = UnsafeMutableRawBufferPointer(rebasing: UnsafeMutableRawBufferPointer(bytes)[..<byteCount])
+        // Nibbles are put together; of rows of whole bytes only what fills up the codes is not written below.
+        let written = encoding.interleavedRowCount > 1 ? 0 : rowCount * (length * encoding.bitsPerNumber / 8)
+        for index in written..<byteCount { target[index] = 0 }
         for part in parts {
             precondition(
                 part.payload.count
@@ -46,7 +50,6 @@ public func gatherVectors(_ parts: [VectorPart], length: Int, encoding: Encoding
             firstRow += part.rows.count
         }
     }
-    return result
 }
 
 /// Row `rows[i]` of one payload to row `firstRow + i` of another.

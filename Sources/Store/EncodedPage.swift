@@ -57,6 +57,24 @@ public struct EncodedPage: Sendable {
         checksum = xxh3(stored, seed: PageEntry.seed(column: UInt32(column), block: UInt32(block)))
     }
 
+    /// Encodes a payload with a compressor of its own, byte planes first.
+    init(
+        compressing payload: [UInt8], column: Int, block: Int, rowCount: Int, byteSplitStride: Int
+    ) throws(StoreError) {
+        do {
+            var compressor = try ZstdCompressor()
+            try self.init(
+                payload, column: column, block: block, rowCount: rowCount,
+                compression: .zstd(byteSplitStride: byteSplitStride), compressor: &compressor)
+        } catch let error as StoreError {
+            throw error
+        } catch let error as ZstdError {
+            throw .compression(error)
+        } catch {
+            preconditionFailure("no other error is thrown here")
+        }
+    }
+
     /// A page moved from another place as it is stored: only the checksum depends on the place.
     init(stored: [UInt8], of entry: PageEntry, column: Int, block: Int) {
         self.column = column

@@ -10,7 +10,8 @@ import Zstd
 ///     try writer.append(payload, column: eigenvalues, block: 0, rowCount: rank, compression: .none)
 ///     let identity = try writer.seal(as: finalPath, rowCount: rank, rowsPerBlock: rank, blockCount: 1, provenance: "{}")
 ///
-/// The same calls give the same bytes. Holds up to 20 MiB of pages, which a thread of its own writes, and the page index. A writer that dies unsealed leaves no file.
+/// The same calls give the same bytes. A thread of its own writes: up to 16 pages, or pieces of 4 MiB with
+/// small ones, are held until then, and the page index. A writer that dies unsealed leaves no file.
 public struct PagedFileWriter: ~Copyable {
     private let file: FileAppender
     /// Bytes handed to the file.
@@ -22,6 +23,8 @@ public struct PagedFileWriter: ~Copyable {
     /// Bytes not yet handed to the file: many pages are small.
     private var pending: [UInt8] = []
     private static let pendingByteLimit = 4 << 20
+    /// Pages of at least this size are written from where they are.
+    private static let uncopiedPageByteCount = 128 << 10
 
     /// Creates the temporary file. `schema` is kept in the footer and not interpreted; its digest goes into the header.
     public init(magic: FileMagic, schema: [UInt8], temporaryPath: String) throws(StoreError) {
@@ -76,7 +79,12 @@ public struct PagedFileWriter: ~Copyable {
                 column: UInt32(page.column), block: UInt32(page.block), offset: UInt64(byteCount),
                 storedLength: UInt32(page.stored.count), rawLength: UInt32(page.rawLength), codec: page.codec,
                 byteSplitStride: UInt8(page.byteSplitStride), rowCount: UInt32(page.rowCount), checksum: page.checksum))
-        try append(bytes: page.stored)
+        if page.stored.count >= Self.uncopiedPageByteCount {
+            try flush()
+            try write(page.stored)
+        } else {
+            try append(bytes: page.stored)
+        }
     }
 
     /// Writes footer and tail, makes the file durable and gives it its name, which must be free.

@@ -105,12 +105,25 @@ public struct SegmentWriter: ~Copyable {
     mutating func append(_ rows: GatheredRows) throws(StoreError) {
         precondition(rowCount == blockCount * schema.rowsPerBlock, "only the last block of a segment may be short")
         precondition((1...schema.rowsPerBlock).contains(rows.rowCount), "a block has 1 to rowsPerBlock rows")
-        try append(try rows.encodedLayers(layout: layout, block: blockCount), of: try rows.readTexts())
+        let (layout, block) = (layout, blockCount)
+        let (layers, texts) = try concurrently(
+            { () throws(StoreError) in try rows.encodedLayers(layout: layout, block: block) },
+            { () throws(StoreError) in try rows.readTexts() })
+        try append(layers, of: texts)
     }
 
     /// Writes the pages of a block; of `block` itself only ids and metadata are used.
     private mutating func append(_ layers: [EncodedLayer], of block: RowBlock) throws(StoreError) {
         let fields = try FieldValues(block)
+        let (layout, number) = (layout, blockCount)
+        let (norms, identifiers) = try concurrently(
+            { () throws(StoreError) in try BlockNormPages(layers, layout: layout, block: number) },
+            { () throws(StoreError) in
+                let page = try EncodedPage(
+                    compressing: IdentifierPage.encode(block.identifiers), column: layout.identifierColumn,
+                    block: number, rowCount: block.rowCount, byteSplitStride: 1)
+                return (page: page, hashes: block.identifiers.map { IdentifierIndexEntry.hash(of: $0) })
+            })
         let maximumPageCount = layers.map(\.pages.count).max() ?? 0
         for component in 0..<maximumPageCount / 2 {
             for (layer, encoded) in zip(schema.layers, layers) where (layer.rank ?? 0) > component {
@@ -121,17 +134,12 @@ public struct SegmentWriter: ~Copyable {
         for (layer, encoded) in zip(schema.layers, layers) where layer.rank == nil {
             try file.append(encoded.pages[0])
         }
-        try append(NormPage.encode(layers.map(\.norms)), column: layout.normColumn, block, byteSplitStride: 2)
-        try append(
-            NormPage.encode(layers.map(\.residualNorms)), column: layout.residualNormColumn, block, byteSplitStride: 2)
-        try append(IdentifierPage.encode(block.identifiers), column: layout.identifierColumn, block, byteSplitStride: 1)
+        try file.append(norms.norms)
+        try file.append(norms.residualNorms)
+        try file.append(identifiers.page)
         try append(fields, of: block)
-
-        func floats(_ norms: [[UInt16]]) -> [[Float]] { norms.map { $0.map { float(bfloat16: $0) } } }
-        statistics.append(
-            BlockStatistics(
-                norms: floats(layers.map(\.norms)), residualNorms: floats(layers.map(\.residualNorms))))
-        hashes.append(contentsOf: block.identifiers.lazy.map { IdentifierIndexEntry.hash(of: $0) })
+        statistics.append(norms.statistics)
+        hashes.append(contentsOf: identifiers.hashes)
         rowCount += block.rowCount
         blockCount += 1
     }
@@ -178,16 +186,30 @@ public struct SegmentWriter: ~Copyable {
         }
         pages.sort { $0.column < $1.column }
         for page in pages {
-            try append(FieldPage.encode(page.values), column: page.column, block, byteSplitStride: 1)
+            try file.append(
+                try EncodedPage(
+                    compressing: FieldPage.encode(page.values), column: page.column, block: blockCount,
+                    rowCount: block.rowCount, byteSplitStride: 1))
         }
     }
+}
 
-    private mutating func append(
-        _ payload: [UInt8], column: Int, _ block: RowBlock, byteSplitStride: Int
-    ) throws(StoreError) {
-        try file.append(
-            try EncodedPage(
-                payload, column: column, block: blockCount, rowCount: block.rowCount,
-                compression: .zstd(byteSplitStride: byteSplitStride), compressor: &compressor))
+/// The norm pages of a block, and what the footer says of them.
+private struct BlockNormPages: Sendable {
+    let norms: EncodedPage
+    let residualNorms: EncodedPage
+    let statistics: BlockStatistics
+
+    init(_ layers: [EncodedLayer], layout: SegmentLayout, block: Int) throws(StoreError) {
+        let rowCount = layers[0].norms.count
+        norms = try EncodedPage(
+            compressing: NormPage.encode(layers.map(\.norms)), column: layout.normColumn, block: block,
+            rowCount: rowCount, byteSplitStride: 2)
+        residualNorms = try EncodedPage(
+            compressing: NormPage.encode(layers.map(\.residualNorms)), column: layout.residualNormColumn, block: block,
+            rowCount: rowCount, byteSplitStride: 2)
+        func floats(_ norms: [[UInt16]]) -> [[Float]] { norms.map { $0.map { float(bfloat16: $0) } } }
+        statistics = BlockStatistics(
+            norms: floats(layers.map(\.norms)), residualNorms: floats(layers.map(\.residualNorms)))
     }
 }
