@@ -3,6 +3,7 @@ import Checksum
 import Curvature
 import Engine
 import Foundation
+import Schema
 import Store
 
 /// `lorif fit`: curvature of the stored rows.

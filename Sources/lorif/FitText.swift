@@ -2,6 +2,7 @@ import Checksum
 import Curvature
 import Engine
 import Foundation
+import Schema
 import Store
 
 /// Operations in words, e.g. `1.25 TFLOP`.

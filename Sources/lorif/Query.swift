@@ -2,6 +2,7 @@ import ArgumentParser
 import Curvature
 import Engine
 import Foundation
+import Schema
 
 /// `lorif query`: rank the stored examples for query gradients.
 struct Query: ParsableCommand {

@@ -44,7 +44,7 @@ def test_every_damping_in_one_scan(world: tuple, encoding: str, tolerance: float
     ).json()
     assert (plan["coordinatesRows"], plan["coordinates"], plan["scans"]) == (60, encoding, 1)
     found = scores(store, None, "--method", "self-influence", "--relative-damping", "0.1,1,10")
-    assert_close(found, np.stack([expected(train, rank, damping) for damping in DAMPINGS]), tolerance)
+    assert_close(found, np.stack([expected(train, rank, damping) for damping in DAMPINGS])[:, None], tolerance)
     assert "coordinates" in run("query", store, "--method", "self-influence", "--explain").stdout
     inspected = run("inspect", store, "--curvature", "--json").json()[0]["coordinates"]
     assert inspected["bytesPerExample"] == done["bytes"] / 60

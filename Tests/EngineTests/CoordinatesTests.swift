@@ -1,3 +1,4 @@
+import Checksum
 import Curvature
 import Engine
 import Foundation
