@@ -36,16 +36,16 @@ public struct DampedCurvature: Sendable {
     public func precondition(
         _ gradients: [[Float]], rowCount: Int, forFittedRows: Bool = false, workers: Int
     ) throws(CurvatureError) -> [[Float]] {
-        let pieces = makePieces { layer, length in
+        let pieces = curvature.makePieces(isWanted: { lambdas[$0] > 0 }) { layer, length in
             require(gradients.indices.contains(layer), "gradients lack a layer of the curvature")
             require(gradients[layer].count == rowCount * length, "gradients are not rows × D_l")
         }
         let partials = parallelMap(count: pieces.count, workers: workers) { index in
             let piece = pieces[index]
             let block = columns(piece.columns, of: gradients[piece.layer], rowCount: rowCount, length: piece.length)
-            return coordinates(of: block, rowCount: rowCount, in: piece)
+            return curvature.coordinates(of: block, rowCount: rowCount, in: piece)
         }
-        let projections = groupSums(partials, pieces: pieces, rowCount: rowCount)
+        let projections = curvature.groupSums(partials, pieces: pieces, rowCount: rowCount)
         let results = parallelMap(count: pieces.count, workers: workers) { index in
             let piece = pieces[index]
             let block = columns(piece.columns, of: gradients[piece.layer], rowCount: rowCount, length: piece.length)
@@ -77,114 +77,68 @@ public struct DampedCurvature: Sendable {
     public func selfInfluence(
         of tiles: [LayerTile], forFittedRows: Bool = false, workers: Int
     ) throws(CurvatureError) -> [Double] {
-        let rowCount = tiles.first?.rowCount ?? 0
-        let pieces = makePieces { layer, length in
-            require(tiles.indices.contains(layer), "tiles lack a layer of the curvature")
-            require(
-                tiles[layer].layer.gradientLength == length && tiles[layer].rowCount == rowCount,
-                "tile has another shape than the curvature")
-        }
-        var total = [Double](repeating: 0, count: rowCount)
-        // Rows in chunks, so that reconstructed gradients stay small.
-        let widest = pieces.map(\.columns.count).max() ?? 1
-        let chunk = max(16, min(1024, (16 << 20) / (8 * widest)))
-        for start in stride(from: 0, to: rowCount, by: chunk) {
-            let rows = start..<min(start + chunk, rowCount)
-            let partials = parallelMap(count: pieces.count, workers: workers) { index in
-                let piece = pieces[index]
-                var block = [Double](repeating: 0, count: rows.count * piece.columns.count)
-                var span = block.mutableSpan
-                reconstruct(tiles[piece.layer], rows: rows, columns: piece.columns, into: &span)
-                // The squared norm rides along as one more coordinate.
-                return coordinates(of: block, rowCount: rows.count, in: piece)
-                    + squaredNorms(block, rowCount: rows.count)
-            }
-            let sums = groupSums(partials, pieces: pieces, rowCount: rows.count, extraPerRow: 1)
-            for (index, group) in curvature.groups.enumerated() where lambdas[index] > 0 {
-                let lambda = lambdas[index]
+        Self.selfInfluences([self], of: tiles, forFittedRows: forFittedRows, workers: workers)[0]
+    }
+
+    /// The same for several dampings of one curvature, by one projection of the rows.
+    public static func selfInfluences(
+        _ damped: [DampedCurvature], of tiles: [LayerTile], forFittedRows: Bool = false, workers: Int
+    ) -> [[Double]] {
+        guard let curvature = damped.first?.curvature else { return [] }
+        var totals = damped.map { _ in [Double](repeating: 0, count: tiles.first?.rowCount ?? 0) }
+        let isWanted = { (group: Int) in damped.contains { $0.lambdas[group] > 0 } }
+        curvature.forEachProjection(of: tiles, isWanted: isWanted, workers: workers) { rows, sums in
+            for (index, group) in curvature.groups.enumerated() where isWanted(index) {
                 let rank = group.rank
+                let insideOnly = rank == group.gradientLength || (forFittedRows && group.spansRows)
+                let coordinates = sums[index]
                 for row in 0..<rows.count {
-                    var inside = 0.0
+                    let first = row * rank
                     var energy = 0.0
-                    for k in 0..<rank {
-                        let square = sums[index][row * rank + k] * sums[index][row * rank + k]
-                        energy += square
-                        inside += square / (group.eigenvalues[k] + lambda)
+                    for k in 0..<rank { energy += coordinates[first + k] * coordinates[first + k] }
+                    let outside = insideOnly ? 0 : max(0, coordinates[rows.count * rank + row] - energy)
+                    for (place, operation) in damped.enumerated() where operation.lambdas[index] > 0 {
+                        let lambda = operation.lambdas[index]
+                        var inside = 0.0
+                        for k in 0..<rank {
+                            let square = coordinates[first + k] * coordinates[first + k]
+                            inside += square / (group.eigenvalues[k] + lambda)
+                        }
+                        totals[place][rows.lowerBound + row] += outside / lambda + inside
                     }
-                    let insideOnly = rank == group.gradientLength || (forFittedRows && group.spansRows)
-                    let outside = insideOnly ? 0 : max(0, sums[index][rows.count * rank + row] - energy)
-                    total[rows.lowerBound + row] += outside / lambda + inside
                 }
             }
         }
-        return total
+        return totals
     }
 
-    /// A block of columns of one layer inside its group: the unit of parallel work, fixed by the curvature alone, so
-    /// that sums over pieces do not depend on the number of workers.
-    private struct Piece {
-        let group: Int
-        let layer: Int
-        let length: Int
-        let columns: Range<Int>
-        let groupOffset: Int
-    }
-
-    private func makePieces(check: (_ layer: Int, _ length: Int) -> Void) -> [Piece] {
-        var pieces: [Piece] = []
-        for (index, group) in curvature.groups.enumerated() {
-            var offset = 0
-            for (layer, length) in zip(group.layers, group.layerLengths) {
-                check(layer, length)
-                if lambdas[index] > 0 {
-                    for start in stride(from: 0, to: length, by: 2048) {
-                        let columns = start..<min(start + 2048, length)
-                        pieces.append(
-                            Piece(
-                                group: index, layer: layer, length: length, columns: columns,
-                                groupOffset: offset + start))
-                    }
-                }
-                offset += length
+    /// Self-influence of rows of one group from their stored coordinates c_k = p_k/√b_k, b_k = s²_k + tr(H)/D, and outside norms n:
+    /// n²/λ + Σ_k c²_k · b_k/(s²_k + λ), for any λ and without their gradients. 2·rows·r operations, in Double.
+    ///
+    /// Coordinates that are off by at most δ change it by at most Σ_k (2|c_k|δ + δ²) · b_k/(s²_k + λ).
+    public func selfInfluence(
+        of rows: EigenCoordinates, group index: Int, forFittedRows: Bool = false
+    ) -> [Double] {
+        let group = curvature.groups[index]
+        let lambda = lambdas[index]
+        require(rows.rank == group.rank, "coordinates are of another rank than the curvature")
+        guard lambda > 0 else { return [Double](repeating: 0, count: rows.rowCount) }
+        let insideOnly = group.rank == group.gradientLength || (forFittedRows && group.spansRows)
+        let weights = zip(group.coordinateWeights, group.eigenvalues).map { $0 / ($1 + lambda) }
+        return (0..<rows.rowCount).map { row in
+            let outside = insideOnly ? 0 : Double(rows.outsideNorms[row])
+            var sum = outside * outside / lambda
+            for k in 0..<group.rank {
+                let value = Double(rows.values[row * group.rank + k])
+                sum += value * value * weights[k]
             }
+            return sum
         }
-        return pieces
-    }
-
-    /// Rows of the basis, restricted to a piece's columns, in Double.
-    private func basisRows(_ rows: Range<Int>, of piece: Piece) -> [Double] {
-        let group = curvature.groups[piece.group]
-        let length = group.gradientLength
-        var block = [Double](repeating: 0, count: rows.count * piece.columns.count)
-        for (slot, row) in rows.enumerated() {
-            let source = row * length + piece.groupOffset
-            let target = slot * piece.columns.count
-            for index in 0..<piece.columns.count { block[target + index] = Double(group.basis[source + index]) }
-        }
-        return block
-    }
-
-    private static let basisRowsAtOnce = 256
-
-    /// The piece's share of p = V g: rowCount × r.
-    private func coordinates(of block: [Double], rowCount: Int, in piece: Piece) -> [Double] {
-        let rank = curvature.groups[piece.group].rank
-        let width = piece.columns.count
-        var coordinates = [Double](repeating: 0, count: rowCount * rank)
-        for start in stride(from: 0, to: rank, by: Self.basisRowsAtOnce) {
-            let rows = start..<min(start + Self.basisRowsAtOnce, rank)
-            let basis = basisRows(rows, of: piece)
-            var target = coordinates.mutableSpan
-            multiply(
-                block.span, basis.span, transposeB: true, into: &target, offsetC: start, strideC: rank, m: rowCount,
-                n: rows.count, k: width)
-        }
-        return coordinates
     }
 
     /// The piece's share of (1/λ) (q − Σ_k w_k p_k v_k): rowCount × width.
     private func preconditioned(
-        _ block: [Double], coordinates: [Double], rowCount: Int, piece: Piece, forFittedRows: Bool
+        _ block: [Double], coordinates: [Double], rowCount: Int, piece: CurvaturePiece, forFittedRows: Bool
     ) -> [Double] {
         let group = curvature.groups[piece.group]
         let lambda = lambdas[piece.group]
@@ -193,9 +147,9 @@ public struct DampedCurvature: Sendable {
         // Inside the basis Σ_k p_k/(s²_k + λ) v_k is the same without the cancellation.
         let insideOnly = rank == group.gradientLength || (forFittedRows && group.spansRows)
         var result = insideOnly ? [Double](repeating: 0, count: block.count) : block
-        for start in stride(from: 0, to: rank, by: Self.basisRowsAtOnce) {
-            let rows = start..<min(start + Self.basisRowsAtOnce, rank)
-            let basis = basisRows(rows, of: piece)
+        for start in stride(from: 0, to: rank, by: FittedCurvature.basisRowsAtOnce) {
+            let rows = start..<min(start + FittedCurvature.basisRowsAtOnce, rank)
+            let basis = curvature.basisRows(rows, of: piece)
             var weighted = [Double](repeating: 0, count: rowCount * rows.count)
             for row in 0..<rowCount {
                 for (slot, k) in rows.enumerated() {
@@ -212,17 +166,6 @@ public struct DampedCurvature: Sendable {
         return result
     }
 
-    /// Sums partial results over the pieces of each group, in order.
-    private func groupSums(
-        _ partials: [[Double]], pieces: [Piece], rowCount: Int, extraPerRow: Int = 0
-    ) -> [[Double]] {
-        var sums = curvature.groups.map { [Double](repeating: 0, count: rowCount * ($0.rank + extraPerRow)) }
-        for (piece, partial) in zip(pieces, partials) {
-            for index in partial.indices { sums[piece.group][index] += partial[index] }
-        }
-        return sums
-    }
-
     private func columns(_ columns: Range<Int>, of values: [Float], rowCount: Int, length: Int) -> [Double] {
         var block = [Double](repeating: 0, count: rowCount * columns.count)
         for row in 0..<rowCount {
@@ -232,18 +175,9 @@ public struct DampedCurvature: Sendable {
         }
         return block
     }
-
-    private func squaredNorms(_ block: [Double], rowCount: Int) -> [Double] {
-        let width = rowCount > 0 ? block.count / rowCount : 0
-        return (0..<rowCount).map { row in
-            var sum = 0.0
-            for index in (row * width)..<((row + 1) * width) { sum += block[index] * block[index] }
-            return sum
-        }
-    }
 }
 
 /// `precondition`, whose name the type above uses for mathematics.
-private func require(_ condition: Bool, _ message: @autoclosure () -> String) {
+func require(_ condition: Bool, _ message: @autoclosure () -> String) {
     Swift.precondition(condition, message())
 }

@@ -13,6 +13,8 @@ public struct AttachReport: Sendable {
     public let totalRowCount: Int
     /// The store's generation afterwards.
     public let generation: UInt64
+    /// What should be known about it.
+    public let notes: [String]
 }
 
 /// Takes packed segments into a store by one commit, creating the store with their layers if there is none.
@@ -43,7 +45,8 @@ public func attachSegments(
                 unit: .share))
     }
     let summary = try writer.commit()
+    let notes = try writer.extendCoordinates(workers: availableProcessorCount(), control: control)
     return AttachReport(
         attachedPaths: attached, presentPaths: present, addedRowCount: summary.addedRowCount,
-        totalRowCount: writer.rowCount, generation: writer.generation)
+        totalRowCount: writer.rowCount, generation: writer.generation, notes: notes)
 }

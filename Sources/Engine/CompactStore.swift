@@ -16,6 +16,8 @@ public struct CompactReport: Sendable {
     public let snapshotNames: [String]
     /// Whether the active curvature no longer fits the rows.
     public let curvatureIsStale: Bool
+    /// Rows whose coordinates in the active curvature are gone with their segments.
+    public let lostCoordinatesRowCount: Int
 }
 
 /// Merges small segments, drops the bytes of deleted rows, and on request stores all rows in another encoding or at a lower rank.
@@ -40,6 +42,7 @@ public func compactStore(
     }
     let total = writer.rowCount
     var completed = 0
+    let coveredRowCount = writer.snapshot().activeCoordinatesRowCount
     let summary = try writer.compact(
         as: schema == old ? nil : schema,
         transform: { block in try block.truncated(to: schema.layers, workers: workers) },
@@ -54,7 +57,15 @@ public func compactStore(
     return CompactReport(
         summary: summary, schema: schema, rowCount: writer.rowCount, valuesChanged: schema != old,
         snapshotNames: after.namedSnapshots.map(\.name),
-        curvatureIsStale: active.map { $0.description.fittedRowDigest != after.rowDigest } ?? false)
+        curvatureIsStale: active.map { $0.description.fittedRowDigest != after.rowDigest } ?? false,
+        lostCoordinatesRowCount: max(0, coveredRowCount - after.activeCoordinatesRowCount))
+}
+
+extension Snapshot {
+    /// Live rows with coordinates in the active curvature.
+    fileprivate var activeCoordinatesRowCount: Int {
+        activeCurvature.flatMap { coordinatesCoverage(of: $0) }?.rowCount ?? 0
+    }
 }
 
 /// The layer with factors of at most this rank; as it is when it has no more.

@@ -30,17 +30,23 @@ struct DampedGroup: Sendable {
             gradients, rowCount: queryCount, forFittedRows: forFittedRows, workers: workers)
     }
 
-    /// gᵀ(H + λI)⁻¹g of every row, from the tiles of the group's layers in order.
+    /// gᵀ(H + λI)⁻¹g of every row with every damping of one group, from the tiles of the group's layers in order.
     ///
     /// `forFittedRows` promises that the curvature was fitted on these rows, among others.
-    func selfInfluence(of tiles: [LayerTile], forFittedRows: Bool) throws(CurvatureError) -> [Double] {
-        try operation.selfInfluence(of: tiles, forFittedRows: forFittedRows, workers: 1)
+    static func selfInfluences(_ damped: [DampedGroup], of tiles: [LayerTile], forFittedRows: Bool) -> [[Double]] {
+        DampedCurvature.selfInfluences(
+            damped.map(\.operation), of: tiles, forFittedRows: forFittedRows, workers: 1)
+    }
+
+    /// The same with this damping from the rows' stored coordinates, without their gradients.
+    func selfInfluence(of rows: EigenCoordinates, forFittedRows: Bool) -> [Double] {
+        operation.selfInfluence(of: rows, group: 0, forFittedRows: forFittedRows)
     }
 }
 
 extension CurvatureGroup {
     /// A stored group as mathematics knows it, its layers called by other numbers.
-    fileprivate init(_ group: CurvatureGroupData, layers: [Int], schema: StoreSchema) {
+    init(_ group: CurvatureGroupData, layers: [Int], schema: StoreSchema) {
         self.init(
             layers: layers, layerLengths: group.layers.map { schema.layers[$0].gradientLength }, trace: group.trace,
             eigenvalues: group.eigenvalues, basis: group.basis,

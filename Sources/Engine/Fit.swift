@@ -1,7 +1,7 @@
 public import Curvature
 import Checksum
 import LinearAlgebra
-import Schema
+public import Schema
 public import Store
 import Synchronization
 
@@ -30,6 +30,8 @@ public struct FitReport: Sendable {
     public let peakMemoryBytes: Int?
     /// What the reader of the report should know.
     public let warnings: [String]
+    /// What was done about coordinates, if they were asked for.
+    public fileprivate(set) var coordinates: CoordinatesReport?
 }
 
 /// Fits curvature on all live rows of a store and makes it the active one.
@@ -37,10 +39,26 @@ public struct FitReport: Sendable {
 /// A fit of the same rows with the same options is not repeated. Finished groups are kept in the store's tmp/ until the curvature
 /// is whole, so that the same fit, started again after an interruption, computes the missing ones only.
 /// Holds the store's writer lock for the duration; an interrupted fit leaves the store as it was, but for those parts.
+///
+/// With `coordinates` a last pass keeps every row's coordinates in that encoding; also for a fit that the store has already, then
+/// only where they are missing, damaged or kept in another encoding.
 public func fitCurvature(
-    of storePath: String, options: FitOptions, control: OperationControl = OperationControl()
+    of storePath: String, options: FitOptions, coordinates: Encoding? = nil,
+    control: OperationControl = OperationControl()
 ) throws -> FitReport {
     let writer = try StoreWriter.open(at: storePath)
+    var report = try fit(writer, storePath: storePath, options: options, control: control)
+    if let coordinates {
+        report.coordinates = try CoordinatesPass(
+            writer: writer, record: report.record, encoding: coordinates, isThorough: true, workers: options.workers
+        ).run(control: control)
+    }
+    return report
+}
+
+private func fit(
+    _ writer: StoreWriter, storePath: String, options: FitOptions, control: OperationControl
+) throws -> FitReport {
     let session = try FitSession(writer.snapshot(), storePath: storePath, options: options)
     if let record = session.existing {
         if writer.snapshot().activeCurvature != record.digest { try writer.activateCurvature(record.digest) }

@@ -302,6 +302,7 @@ private struct IngestOperation {
         }
         try control.cancellation.check()
         commits.append(try writer.commit())
+        let coordinatesNotes = try writer.extendCoordinates(workers: options.workers, control: control)
         let segments = commits.flatMap(\.segments)
         return IngestReport(
             batches: sources.map {
@@ -313,7 +314,7 @@ private struct IngestOperation {
             byteCount: segments.reduce(0) { $0 + $1.identity.fileLength }, totalRowCount: writer.rowCount,
             inputByteCount: inputByteCount, keptEnergy: energy.keptShare,
             keptEnergyByLayer: energy.keptShares.map { (schema.layers[$0.layer].name, $0.share) },
-            generation: writer.generation, createdStore: createdStore, notes: notes + self.notes)
+            generation: writer.generation, createdStore: createdStore, notes: notes + self.notes + coordinatesNotes)
     }
 
     /// Reads, factors and appends some rows of a batch, all layers at once.

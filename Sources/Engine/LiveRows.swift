@@ -84,16 +84,23 @@ struct LiveRows: Sendable {
     }
 
     /// What the planner needs to know.
-    func statistics() throws -> ScanStatistics {
+    func statistics(coordinates: StoredCoordinates? = nil) throws -> ScanStatistics {
         let schema = snapshot.schema
         var layerByteCounts = Array(repeating: 0, count: schema.layers.count)
+        var uncovered = layerByteCounts
         for segment in snapshot.segments.indices {
             let reader = try snapshot.segmentReader(segment)
-            for (layer, count) in reader.storedLayerByteCounts.enumerated() { layerByteCounts[layer] += count }
+            let isCovered = coordinates?.covers(segment: segment) ?? false
+            for (layer, count) in reader.storedLayerByteCounts.enumerated() {
+                layerByteCounts[layer] += count
+                if !isCovered { uncovered[layer] += count }
+            }
         }
         return ScanStatistics(
             schema: schema, rowCount: rowCount, largestBlockRowCount: blocks.map(\.rowCount).max() ?? 0,
-            layerByteCounts: layerByteCounts)
+            layerByteCounts: layerByteCounts, uncoveredLayerByteCounts: uncovered,
+            coordinatesRowCount: coordinates?.coveredRowCount ?? 0, coordinatesByteCount: coordinates?.byteCount ?? 0,
+            coordinatesEncoding: coordinates?.encoding)
     }
 
     /// The index of the block that holds an ordinal. O(log blocks).

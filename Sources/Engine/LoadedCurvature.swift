@@ -8,6 +8,9 @@ struct LoadedCurvature: Sendable {
     let record: CurvatureRecord
     /// Groups that hold a selected layer, in store order; all layers of a global group.
     let groups: [CurvatureGroupData]
+    /// Their numbers in the curvature, and the ranks of all its groups.
+    let groupNumbers: [Int]
+    let ranks: [Int]
 
     var isGlobal: Bool { record.description.scope == Scope.global.rawValue }
     var scopeName: String { record.description.scope }
@@ -29,7 +32,10 @@ struct LoadedCurvature: Sendable {
         }
         self.record = record
         let wanted = Set(layers)
-        groups = try snapshot.readCurvature(record.digest).filter { !wanted.isDisjoint(with: $0.layers) }
+        let all = try snapshot.readCurvature(record.digest)
+        groupNumbers = all.indices.filter { !wanted.isDisjoint(with: all[$0].layers) }
+        groups = groupNumbers.map { all[$0] }
+        ranks = all.map(\.eigenvalues.count)
     }
 
     /// A warning when the rows have changed since the fit; nil when they have not.

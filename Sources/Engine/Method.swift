@@ -34,5 +34,5 @@ public enum Method: String, Sendable, CaseIterable {
     var needsLayerScales: Bool { self == .whitenedDot || self == .whitenedCosine }
 
     /// Whether the score needs each example's self-influence.
-    var needsSelfInfluence: Bool { self == .selfInfluence || self == .relatif }
+    public var needsSelfInfluence: Bool { self == .selfInfluence || self == .relatif }
 }

@@ -1,4 +1,4 @@
-import Schema
+public import Schema
 import Scoring
 
 /// How a query will be answered: what is read, in which form, how often, by how many threads. A plain value; see `Planner`.
@@ -35,6 +35,11 @@ public struct Plan: Sendable, Hashable {
     public let flopCount: Int
     /// Peak memory of prepared queries, score blocks and tiles.
     public let memoryBytes: Int
+    /// Rows whose self-influence comes from stored coordinates; it is computed from the factors of all others. 0 for methods that do
+    /// not need it.
+    public let coordinatesRowCount: Int
+    /// How these are kept; nil if there are none.
+    public let coordinatesEncoding: Encoding?
 }
 
 /// What the planner knows about the rows.
@@ -44,6 +49,12 @@ struct ScanStatistics: Sendable {
     let largestBlockRowCount: Int
     /// Stored bytes of each layer's pages, by store position.
     let layerByteCounts: [Int]
+    /// The same over the segments without coordinates.
+    let uncoveredLayerByteCounts: [Int]
+    /// Rows with coordinates, and what the files take.
+    var coordinatesRowCount = 0
+    var coordinatesByteCount = 0
+    var coordinatesEncoding: Encoding?
 }
 
 /// Chooses the plan of a query; a pure function of its arguments.
@@ -74,6 +85,7 @@ enum Planner {
         let scanCount = (queryCount + queriesPerScan - 1) / queriesPerScan
 
         var flopsPerRow = 0
+        var projectionFlopsPerRow = 0
         for layer in layers {
             let shape = schema.layers[layer]
             if form != .coordinates {
@@ -81,15 +93,19 @@ enum Planner {
                     layer: shape, queryCount: queryCount, queryRank: form == .direct ? queryRank : nil)
             }
             if method.needsSelfInfluence {
-                flopsPerRow += 2 * (basisRanks[layer] ?? 0) * shape.gradientLength * max(dampingCount, scanCount)
+                projectionFlopsPerRow += 2 * (basisRanks[layer] ?? 0) * shape.gradientLength * scanCount
             }
         }
+        // Self-influence by itself reads no factors of rows that have coordinates.
+        let layerByteCounts = method.needsQueries ? statistics.layerByteCounts : statistics.uncoveredLayerByteCounts
         return Plan(
             form: form, layers: layers, queryCount: queryCount, dampingCount: dampingCount,
             rowCount: statistics.rowCount,
             queriesPerScan: queriesPerScan, scanCount: scanCount, workers: workers,
-            byteCount: layers.reduce(0) { $0 + statistics.layerByteCounts[$1] } * scanCount,
-            flopCount: flopsPerRow * statistics.rowCount,
-            memoryBytes: tileBytes + queriesPerScan * bytesPerQuery)
+            byteCount: (layers.reduce(0) { $0 + layerByteCounts[$1] } + statistics.coordinatesByteCount) * scanCount,
+            flopCount: flopsPerRow * statistics.rowCount
+                + projectionFlopsPerRow * (statistics.rowCount - statistics.coordinatesRowCount),
+            memoryBytes: tileBytes + queriesPerScan * bytesPerQuery,
+            coordinatesRowCount: statistics.coordinatesRowCount, coordinatesEncoding: statistics.coordinatesEncoding)
     }
 }

@@ -27,17 +27,26 @@ struct PreparedScan: Sendable {
 extension PreparedScan {
     /// The scores of one block, queryCount × rowCount.
     ///
+    /// `coordinates` are those of the block's rows in every group, if the store has them: then self-influence needs no tile.
     /// The arithmetic depends on the block alone, so that results are the same for any number of workers.
     func scores(
-        rowCount: Int, readTile: (_ layer: Int) throws -> LayerTile, workspace: inout ScoringWorkspace
+        rowCount: Int, coordinates: [EigenCoordinates]?, readTile: (_ layer: Int) throws -> LayerTile,
+        workspace: inout ScoringWorkspace
     ) throws -> [Float] {
         var scores = [Float](repeating: 0, count: queryCount * rowCount)
         var squaredNorms = method.isCosine ? [Double](repeating: 0, count: rowCount) : []
         var selfInfluences = groups.map { _ in [Double](repeating: 0, count: rowCount) }
+        for (damping, members) in groups.enumerated() {
+            for (group, rows) in zip(members, coordinates ?? []) {
+                let values = group.selfInfluence(of: rows, forFittedRows: curvatureIsCurrent)
+                for (row, value) in values.enumerated() { selfInfluences[damping][row] += value }
+            }
+        }
+        let projectsTiles = method.needsSelfInfluence && coordinates == nil
         // Tiles of the groups not yet complete; a per-layer group completes with its own layer.
         var pendingTiles: [Int: LayerTile] = [:]
 
-        for (position, layer) in layers.enumerated() {
+        for (position, layer) in layers.enumerated() where method.needsQueries || projectsTiles {
             let tile = try readTile(layer)
             if !scorers.isEmpty {
                 var block = scores.mutableSpan
@@ -48,13 +57,14 @@ extension PreparedScan {
                     squaredNorms[row] += weights[position] * value
                 }
             }
-            if method.needsSelfInfluence {
+            if projectsTiles {
                 pendingTiles[layer] = tile
                 // All dampings have the same groups.
                 for (position, group) in (groups.first ?? []).enumerated() where group.layers.last == layer {
                     let tiles = group.layers.compactMap { pendingTiles.removeValue(forKey: $0) }
-                    for (damping, members) in groups.enumerated() {
-                        let values = try members[position].selfInfluence(of: tiles, forFittedRows: curvatureIsCurrent)
+                    let values = DampedGroup.selfInfluences(
+                        groups.map { $0[position] }, of: tiles, forFittedRows: curvatureIsCurrent)
+                    for (damping, values) in values.enumerated() {
                         for (row, value) in values.enumerated() { selfInfluences[damping][row] += value }
                     }
                 }

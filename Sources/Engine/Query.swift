@@ -32,6 +32,8 @@ private struct QuerySession {
     let scales: [Double]?
     /// Whether the curvature was fitted on exactly the rows that are scored.
     let curvatureIsCurrent: Bool
+    /// Stored coordinates of the rows, for methods that need self-influence.
+    let coordinates: StoredCoordinates?
     let plan: Plan
     let warnings: [String]
 
@@ -90,12 +92,15 @@ private struct QuerySession {
         self.curvature = curvature
         curvatureIsCurrent = curvature?.staleness(of: snapshot) == nil
         self.warnings = warnings
+        coordinates =
+            method.needsSelfInfluence ? curvature.flatMap { StoredCoordinates(rows: rows, curvature: $0) } : nil
         plan = Planner.plan(
             method: method, layers: layers, queryCount: queries?.batch.rowCount ?? 1,
             dampingCount: curvature == nil ? 1 : groups.count, queryRank: queries?.largestRank,
             basisRanks: Dictionary(
                 uniqueKeysWithValues: groups[0].flatMap { group in group.layers.map { ($0, group.rank) } }),
-            statistics: try rows.statistics(), workers: request.workers, memoryBytes: request.memoryBytes)
+            statistics: try rows.statistics(coordinates: coordinates), workers: request.workers,
+            memoryBytes: request.memoryBytes)
     }
 
     func run(control: OperationControl) throws -> QueryResult {
@@ -112,7 +117,8 @@ private struct QuerySession {
             let range = first..<min(plan.queryCount, first + plan.queriesPerScan)
             let scanner = RowScanner(
                 rows: rows, prepared: try prepare(range), firstQuery: first, topCount: request.topCount,
-                bottomCount: request.bottomCount, workers: plan.workers, examples: examples, sink: sink)
+                bottomCount: request.bottomCount, workers: plan.workers, examples: examples, sink: sink,
+                coordinates: coordinates)
             let lists = try scanner.scan(
                 completedRowCount: scan * rows.rowCount, totalRowCount: plan.scanCount * rows.rowCount,
                 control: control)
@@ -133,7 +139,8 @@ private struct QuerySession {
             method: request.method, answers: answers, dampings: dampingsUsed, basis: rows.snapshot.schema.basis,
             curvature: curvature?.record.digest, scope: curvature?.scopeName, curvatureRowCount: curvature?.rowCount,
             layerNames: plan.layers.map { rows.snapshot.schema.layers[$0].name }, plan: plan,
-            generation: rows.snapshot.generation, rowCount: rows.rowCount, warnings: warnings)
+            generation: rows.snapshot.generation, rowCount: rows.rowCount,
+            warnings: warnings + (coordinates?.notes ?? []))
     }
 
     /// The dampings asked for, or the default one.

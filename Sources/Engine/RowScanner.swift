@@ -14,6 +14,8 @@ struct RowScanner {
     let workers: Int
     let examples: ExampleReader
     let sink: ScoreSink?
+    /// Stored coordinates, where the method can use them.
+    let coordinates: StoredCoordinates?
 
     /// Ranked lists by query of the scan.
     typealias Lists = (top: [[TopK.Entry]], bottom: [[TopK.Entry]])
@@ -61,7 +63,8 @@ struct RowScanner {
     private func scan(block index: Int, with worker: inout Worker) throws {
         let block = rows.blocks[index]
         let scores = try prepared.scores(
-            rowCount: block.rowCount, readTile: { try rows.readTile(block: index, layer: $0) },
+            rowCount: block.rowCount, coordinates: coordinates?.read(block),
+            readTile: { try rows.readTile(block: index, layer: $0) },
             workspace: &worker.workspace)
         if let position = firstNonFiniteIndex(scores.span) {
             throw EngineError.scoreOverflow(

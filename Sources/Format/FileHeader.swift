@@ -8,6 +8,8 @@ public enum FileMagic: String, Hashable, Sendable, CaseIterable {
     case curvature = "LORIFCRV"
     /// The maps of a whitening.
     case basis = "LORIFBAS"
+    /// Rows in the eigenbases of a fit.
+    case coordinates = "LORIFCOO"
 
     var bytes: [UInt8] { Array(rawValue.utf8) }
 }

@@ -8,7 +8,7 @@ extension Snapshot {
     /// What checksums cannot tell: whether the numbers mean what they should. Every page must be sound already.
     ///
     /// Decodes every row: numbers finite, stored norms at least the true ones, residual norms finite; no id live twice in the
-    /// store; sampled eigenvectors orthonormal. `progress` gets the bytes read since the last call; false stops.
+    /// store; sampled eigenvectors orthonormal; sampled coordinates those of the rows. `progress` gets the bytes read since the last call; false stops.
     /// Memory: a row block, and 24 bytes for each row.
     func deepDamages(progress: (Int) -> Bool) -> [StoreError] {
         var damages: [StoreError] = []
@@ -33,7 +33,8 @@ extension Snapshot {
         }
         for record in curvatures {
             do throws(StoreError) {
-                for (number, group) in try readCurvature(record.digest).enumerated() {
+                let groups = try readCurvature(record.digest)
+                for (number, group) in groups.enumerated() {
                     guard let error = group.sampledOrthogonalityError else { continue }
                     let limit = max(1e-3, 2 * group.details.orthogonalityError)
                     guard error <= limit else {
@@ -42,6 +43,7 @@ extension Snapshot {
                             expected: "orthonormal to \(limit)", found: "\(error)")
                     }
                 }
+                damages += try sampledCoordinatesDamages(of: record, groups: groups)
             } catch {
                 damages.append(error)
             }

@@ -5,7 +5,8 @@ import Schema
 ///
 /// Every file is written under tmp/ and named by the catalog only when it is whole, so whatever the catalog does not name is
 /// garbage, and removing it is safe to interrupt and to repeat. Only the holder of the lock may do it. The finished parts of an
-/// interrupted fit stay as long as the rows that it was fitted on are the live ones (`FitParts`).
+/// interrupted fit stay as long as the rows that it was fitted on are the live ones (`FitParts`), and coordinates, which no catalog
+/// names, as long as it names their curvature and their segment.
 enum Recovery {
     /// Files that the catalog does not name.
     static func orphans(
@@ -20,9 +21,11 @@ enum Recovery {
             let segments = try fileNames(inDirectory: directory.segmentsPath).filter { !segmentNames.contains($0) }
             let curvatures = try fileNames(inDirectory: directory.curvaturePath).filter { !curvatureNames.contains($0) }
             let bases = try directory.strayBasisFiles(contents.schema.basis)
+            let coordinates = try directory.strayCoordinatesFiles(contents)
             return temporary.map { directory.temporaryPath + "/" + $0 }
                 + segments.map { directory.segmentsPath + "/" + $0 }
                 + curvatures.map { directory.curvaturePath + "/" + $0 } + bases.map { directory.basesPath + "/" + $0 }
+                + coordinates.map { directory.coordinatesPath + "/" + $0 }
         }
     }
 

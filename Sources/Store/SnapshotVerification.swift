@@ -7,7 +7,7 @@ public enum VerificationLevel: Sendable, CaseIterable {
     case quick
     /// Every byte of every file; ids, index and norms decoded and compared with each other.
     case full
-    /// Every row decoded, norms recomputed, ids unique in the whole store, eigenvectors sampled.
+    /// Every row decoded, norms recomputed, ids unique in the whole store, eigenvectors and coordinates sampled.
     case deep
 }
 
@@ -31,12 +31,13 @@ extension Snapshot {
             sum + view.segments.reduce(0) { $0 + $1.identity.fileLength }
                 + view.curvatures.reduce(0) { $0 + $1.identity.fileLength }
         }
-        guard level == .deep else { return once }
-        return once + segments.reduce(0) { $0 + $1.identity.fileLength }
+        let coordinates = coordinatesByteCount
+        guard level == .deep else { return once + coordinates }
+        return once + coordinates + segments.reduce(0) { $0 + $1.identity.fileLength }
             + curvatures.reduce(0) { $0 + $1.identity.fileLength }
     }
 
-    /// Checks the basis and every segment and curvature, also those of named snapshots (the catalog was checked when the snapshot
+    /// Checks the basis and every segment, curvature and coordinates file, also those of named snapshots (the catalog was checked when the snapshot
     /// was opened).
     ///
     /// `progress` gets the bytes read since the last call; false stops. Goes on after a damage; the report has them all.
@@ -74,6 +75,7 @@ extension Snapshot {
                 }
             }
         }
+        if goesOn { damages += coordinatesDamages(level: level, progress: advance) }
         if level == .deep, damages.isEmpty, goesOn { damages = deepDamages(progress: advance) }
         var orphans: [String] = []
         do {

@@ -18,7 +18,7 @@ public struct StoreCopySummary: Hashable, Sendable {
 extension Snapshot {
     /// Makes a store at a path that must be free, with everything that this one has in the newest generation, named snapshots included.
     ///
-    /// Takes no lock: writers may go on meanwhile. Segment, curvature and basis files, which never change, are hard links where the file system
+    /// Takes no lock: writers may go on meanwhile. Segment, curvature, coordinates and basis files, which never change, are hard links where the file system
     /// can, unless `copiesFiles`; a link shares its bytes, and hence disk errors, with the store. The whole is built beside
     /// the path, made durable and renamed. `progress` gets the bytes done since the last call and may throw to stop.
     public static func copyStore(
@@ -53,6 +53,7 @@ extension Snapshot {
                 try copier.add("basis/" + BasisFile.fileName(basis), open: nil, progress: progress)
                 try wrapping { () throws(FileError) in try synchronizeDirectory(unfinished.basesPath) }
             }
+            try copier.addCoordinates(contents, progress: progress)
             var copy = contents
             copy.state.storeIdentity = identity
             _ = try Catalog.create(at: unfinished.catalogPath, contents: copy)
@@ -106,6 +107,22 @@ private struct FileCopier {
         try copy(file, to: finalPath, progress: progress)
         copiedFileCount += 1
         byteCount += file.byteCount
+    }
+
+    /// Coordinates are derived: one that has gone since it was listed is left out.
+    mutating func addCoordinates(_ contents: CatalogContents, progress: (Int) throws -> Void) throws {
+        let names = try wrapping { () throws(FileError) in try source.coordinatesFiles(contents) }
+        guard !names.isEmpty else { return }
+        let target = target
+        try wrapping { () throws(FileError) in try createDirectory(target.coordinatesPath) }
+        for name in names.sorted() {
+            do {
+                try add("coordinates/" + name, open: nil, progress: progress)
+            } catch StoreError.fileOfCatalogMissing(_) {
+                continue
+            }
+        }
+        try wrapping { () throws(FileError) in try synchronizeDirectory(target.coordinatesPath) }
     }
 
     private func copy(_ file: ReadableFile, to finalPath: String, progress: (Int) throws -> Void) throws {

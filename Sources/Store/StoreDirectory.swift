@@ -28,7 +28,8 @@ public struct StoreIdentity: Hashable, Sendable, CustomStringConvertible {
 
 /// The paths inside a store, its identity file, and what must hold before anything else is opened.
 ///
-///     STORE/lorif.store   STORE/catalog/   STORE/segments/   STORE/curvature/   STORE/basis/   STORE/tmp/   STORE/writer.lock
+///     STORE/lorif.store   STORE/catalog/   STORE/segments/   STORE/curvature/   STORE/coordinates/
+///     STORE/basis/   STORE/tmp/   STORE/writer.lock
 struct StoreDirectory: Hashable, Sendable {
     let path: String
 
@@ -107,7 +108,7 @@ struct StoreDirectory: Hashable, Sendable {
 
     /// Removes a store that was never visible, as far as it was built.
     func removeUnfinished() {
-        for sub in [catalogPath, segmentsPath, curvaturePath, basesPath, temporaryPath] {
+        for sub in [catalogPath, segmentsPath, curvaturePath, coordinatesPath, basesPath, temporaryPath] {
             for name in (try? fileNames(inDirectory: sub)) ?? [] { unlink(sub + "/" + name) }
             rmdir(sub)
         }

@@ -110,6 +110,8 @@ public enum StoreError: Error, Hashable, Sendable {
     case basisRequired(Digest)
     /// A curvature breaks a rule.
     case curvatureShape(what: String, expected: String, found: String)
+    /// A coordinates file is not what its name says, or breaks a rule.
+    case coordinatesDamaged(path: String, expected: String, found: String)
     // End of group.
 }
 
@@ -210,6 +212,8 @@ extension StoreError: CustomStringConvertible {
             "the rows are in the basis \(digest): create the store with it first ('lorif create STORE --basis-from FILE')"
         case .curvatureShape(let what, let expected, let found):
             "curvature: \(what): expected \(expected), found \(found)"
+        case .coordinatesDamaged(let path, let expected, let found):
+            "\(path) is damaged: expected \(expected), found \(found); 'lorif fit --coordinates' writes it anew"
         }
     }
 }

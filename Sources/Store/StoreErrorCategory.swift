@@ -18,7 +18,7 @@ extension StoreError {
         switch self {
         case .format, .page, .pageChecksum, .pageCompression, .paddingNotZero, .wrongStatistics, .wrongIndex,
             .duplicateIdentifier, .wrongNorm, .identifierLiveTwice, .identityDamaged, .catalogDamaged,
-            .fileOfCatalogMissing, .schemaDiffers, .basisDamaged:
+            .fileOfCatalogMissing, .schemaDiffers, .basisDamaged, .coordinatesDamaged:
             .damaged
         case .catalog(let error):
             switch error {

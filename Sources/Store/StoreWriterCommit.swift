@@ -226,5 +226,6 @@ extension StoreWriter {
         guard !contents.curvatureFileNames.contains(CurvatureRecord.fileName(digest)) else { return }
         // Not an error if it fails: the next writer sweeps what the catalog does not name.
         unlink(directory.curvaturePath(digest))
+        directory.removeStrayCoordinates(contents)
     }
 }

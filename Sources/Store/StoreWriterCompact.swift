@@ -255,6 +255,7 @@ extension StoreWriter {
             unlink(directory.segmentPath(segment.number))
         }
         try? synchronizeDirectory(directory.segmentsPath)
+        directory.removeStrayCoordinates(contents)
     }
 
     /// Takes a finished output segment into the transaction.

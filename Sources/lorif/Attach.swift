@@ -21,6 +21,7 @@ struct Attach: ParsableCommand {
 
     func run() throws {
         let report = try withProgress { try attachSegments(segments, to: store, control: $0) }
+        for note in report.notes { standardError("lorif: note: \(note)\n") }
         if json {
             try printJSON(
                 Report(

@@ -60,6 +60,11 @@ struct Compact: ParsableCommand {
             standardOutput(
                 "snapshots keep files from before the compaction: \(report.snapshotNames.joined(separator: ", "))\n")
         }
+        if report.lostCoordinatesRowCount > 0 {
+            standardOutput(
+                "coordinates of \(grouped(report.lostCoordinatesRowCount)) rows are gone with their segments; 'lorif fit \(store)' with "
+                    + "--coordinates writes them anew\n")
+        }
         if report.curvatureIsStale {
             standardOutput("the curvature is out of date; 'lorif fit \(store)' brings it up to date\n")
         }

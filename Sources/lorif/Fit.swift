@@ -3,6 +3,7 @@ import Checksum
 import Curvature
 import Engine
 import Foundation
+import Schema
 import Store
 
 /// `lorif fit`: curvature of the stored rows.
@@ -16,7 +17,12 @@ struct Fit: ParsableCommand {
             Every fit is kept under an id of its contents; queries use the newest, or the one chosen with --use. The same fit is \
             not computed twice. An interrupted fit goes on where it was when the same command is given again.
 
+            --coordinates keeps what self-influence needs of every row in a column of its own, as int8, f16 or f32: self-influence and \
+            RelatIF are then answered without projecting the rows again, with any damping. Rows that are ingested or attached \
+            later get theirs at once.
+
               lorif fit store --rank 256
+              lorif fit store --rank 256 --coordinates int8
               lorif fit store --rank 256 --scope global --memory 4GiB --dry-run
               lorif fit store --list
             """)
@@ -39,6 +45,11 @@ struct Fit: ParsableCommand {
     var seed: UInt64 = 0
     @Option(help: "Threads; all processors unless said.")
     var threads: Int?
+    @Option(
+        help: ArgumentHelp(
+            "Keep the rows' coordinates: int8, f16 or f32. For a fit that the store has already, those that are missing.",
+            valueName: "encoding"))
+    var coordinates: Encoding?
     @Flag(help: "Print what the fit would do and cost, and stop.")
     var dryRun = false
     @Flag(help: "List the fitted curvatures.")
@@ -59,6 +70,14 @@ struct Fit: ParsableCommand {
         }
         guard [dryRun, list, use != nil, drop != nil].filter({ $0 }).count <= 1 else {
             throw ValidationError("give one of --dry-run, --list, --use and --drop")
+        }
+        if let coordinates {
+            guard CoordinatesDescription.encodings.contains(coordinates) else {
+                throw ValidationError("--coordinates must be int8, f16 or f32, not \(coordinates.name)")
+            }
+            guard !dryRun, !list, use == nil, drop == nil else {
+                throw ValidationError("--coordinates goes with a fit, not with --dry-run, --list, --use or --drop")
+            }
         }
         if exact, algorithm == .krylov {
             throw ValidationError("--algorithm krylov gives truncated curvature only; leave out --exact")
@@ -89,10 +108,12 @@ struct Fit: ParsableCommand {
     private func fit() throws {
         let started = ContinuousClock.now
         let report = try withProgress(leavesPromptly: true) { control in
-            try fitCurvature(of: store, options: options, control: control)
+            try fitCurvature(of: store, options: options, coordinates: coordinates, control: control)
         }
         let elapsed = seconds(ContinuousClock.now - started)
-        for warning in report.warnings { standardError("lorif: note: \(warning)\n") }
+        for warning in report.warnings + (report.coordinates?.notes ?? []) {
+            standardError("lorif: note: \(warning)\n")
+        }
         try printFitReport(report, scope: scope.rawValue, exact: exact, elapsedSeconds: elapsed, json: json)
     }
 }

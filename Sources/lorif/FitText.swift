@@ -2,6 +2,7 @@ import Checksum
 import Curvature
 import Engine
 import Foundation
+import Schema
 import Store
 
 /// Operations in words, e.g. `1.25 TFLOP`.
@@ -132,13 +133,15 @@ func printFitReport(_ report: FitReport, scope: String, exact: Bool, elapsedSeco
                 bytesRead: report.byteCount, flops: report.operationCount, seconds: elapsedSeconds,
                 peakMemoryBytes: report.peakMemoryBytes, plannedMemoryBytes: report.outlook?.plan.memoryBytes,
                 plannedFlops: report.outlook?.plan.operationCount, plannedBytesRead: report.outlook?.byteCount,
-                warnings: report.warnings, groups: report.groups.map(FittedGroupReport.init)))
+                coordinates: report.coordinates.map(CoordinatesDone.init), warnings: report.warnings,
+                groups: report.groups.map(FittedGroupReport.init)))
     }
     standardOutput(fittedGroupTable(report.groups))
     let name = "curvature \(record.digest.description.prefix(12)) (\(scope))"
     if report.existed {
         standardOutput(
-            "\(name) was fitted on these \(grouped(report.rowCount)) rows before; nothing to do, it is in use\n")
+            "\(name) was fitted on these \(grouped(report.rowCount)) rows before; nothing to fit, it is in use\n")
+        printCoordinates(report.coordinates)
         return
     }
     var text = "\(name) fitted on \(grouped(report.rowCount)) rows in \(durationText(elapsedSeconds)); "
@@ -156,6 +159,46 @@ func printFitReport(_ report: FitReport, scope: String, exact: Bool, elapsedSeco
         text += "; planned: \(operationText(plan.operationCount)), \(byteText(plan.memoryBytes))"
     }
     standardOutput(text + "\n")
+    printCoordinates(report.coordinates)
+}
+
+private func printCoordinates(_ report: CoordinatesReport?) {
+    guard let report else { return }
+    standardOutput(
+        "coordinates of \(grouped(report.writtenRowCount)) rows written; "
+            + coordinatesText(report.coverage) + "\n")
+}
+
+/// What coordinates cover and take, in words.
+func coordinatesText(_ coverage: CoordinatesCoverage?) -> String {
+    guard let coverage else { return "no row has coordinates" }
+    return
+        "\(grouped(coverage.rowCount)) rows have theirs in \(coverage.encoding.name), \(byteText(coverage.byteCount)), "
+        + "\(String(oneDecimal: coverage.bytesPerRow)) bytes/example"
+}
+
+/// Coordinates in JSON.
+struct CoordinatesDone: Encodable {
+    let encoding: String
+    let rows, bytes: Int
+    let bytesPerExample: Double
+    let writtenRows: Int?
+
+    init(_ coverage: CoordinatesCoverage) {
+        encoding = coverage.encoding.name
+        rows = coverage.rowCount
+        bytes = coverage.byteCount
+        bytesPerExample = coverage.bytesPerRow
+        writtenRows = nil
+    }
+
+    init(_ report: CoordinatesReport) {
+        encoding = report.encoding.name
+        rows = report.coverage?.rowCount ?? 0
+        bytes = report.coverage?.byteCount ?? 0
+        bytesPerExample = report.coverage?.bytesPerRow ?? 0
+        writtenRows = report.writtenRowCount
+    }
 }
 
 private struct FitDone: Encodable {
@@ -166,6 +209,7 @@ private struct FitDone: Encodable {
     let peakMemoryBytes, plannedMemoryBytes: Int?
     let plannedFlops: Double?
     let plannedBytesRead: Int?
+    let coordinates: CoordinatesDone?
     let warnings: [String]
     let groups: [FittedGroupReport]
 }

@@ -220,6 +220,7 @@ struct Inspect: ParsableCommand {
         let stale: Bool
         let seenShare: Double
         let deletedRows: Int
+        let coordinates: CoordinatesDone?
         let groups: [FittedGroupReport]
     }
 
@@ -238,7 +239,9 @@ struct Inspect: ParsableCommand {
                         rows: fitted.fittedRowCount, generation: fitted.fittedGeneration,
                         capturedEnergy: fitted.capturedEnergy, bytes: version.record.identity.fileLength,
                         stale: !version.coverage.isCurrent, seenShare: version.coverage.seenShare,
-                        deletedRows: version.coverage.deletedRowCount, groups: groups.map(FittedGroupReport.init))
+                        deletedRows: version.coverage.deletedRowCount,
+                        coordinates: snapshot.coordinatesCoverage(of: version.record.digest).map(CoordinatesDone.init),
+                        groups: groups.map(FittedGroupReport.init))
                 })
         }
         for (version, groups) in zip(versions, groups) {
@@ -249,6 +252,9 @@ struct Inspect: ParsableCommand {
                     + "\(version.coverage.isCurrent ? "" : ", which have changed since")  "
                     + "\(byteText(version.record.identity.fileLength))\n")
             standardOutput(fittedGroupTable(groups))
+            if let coverage = snapshot.coordinatesCoverage(of: version.record.digest) {
+                standardOutput("coordinates: \(coordinatesText(coverage))\n")
+            }
         }
         if versions.isEmpty { standardOutput("no curvature; run 'lorif fit \(store)'\n") }
     }

@@ -2,6 +2,7 @@ import ArgumentParser
 import Curvature
 import Engine
 import Foundation
+import Schema
 
 /// `lorif query`: rank the stored examples for query gradients.
 struct Query: ParsableCommand {
@@ -163,31 +164,39 @@ struct Query: ParsableCommand {
                 PlanReport(
                     form: plan.form.rawValue, layers: plan.layers.count, queries: plan.queryCount, rows: plan.rowCount,
                     queriesPerScan: plan.queriesPerScan, scans: plan.scanCount, workers: plan.workers,
-                    bytes: plan.byteCount, flops: plan.flopCount, memoryBytes: plan.memoryBytes))
+                    bytes: plan.byteCount, flops: plan.flopCount, memoryBytes: plan.memoryBytes,
+                    coordinatesRows: plan.coordinatesRowCount, coordinates: plan.coordinatesEncoding?.name))
             return
         }
+        let selfInfluence =
+            plan.coordinatesEncoding.map {
+                "coordinates (\($0.name)) of \(grouped(plan.coordinatesRowCount)) rows, factors of "
+                    + grouped(plan.rowCount - plan.coordinatesRowCount)
+            } ?? "factors of all rows"
         standardOutput(
-            table([
-                ["form", plan.form.rawValue],
-                ["layers", grouped(plan.layers.count)],
+            table(
                 [
-                    "queries",
-                    (plan.dampingCount > 1
-                        ? "\(grouped(plan.queryCount / plan.dampingCount)) × \(plan.dampingCount) dampings"
-                        : grouped(plan.queryCount)) + ", \(grouped(plan.queriesPerScan)) in a scan",
-                ],
-                ["rows", grouped(plan.rowCount)],
-                ["scans", grouped(plan.scanCount)],
-                ["reads", byteText(plan.byteCount)],
-                ["arithmetic", String(format: "%.3g GFLOP", Double(plan.flopCount) / 1e9)],
-                ["memory", byteText(plan.memoryBytes)],
-                ["workers", grouped(plan.workers)],
-            ]))
+                    ["form", plan.form.rawValue],
+                    ["layers", grouped(plan.layers.count)],
+                    [
+                        "queries",
+                        (plan.dampingCount > 1
+                            ? "\(grouped(plan.queryCount / plan.dampingCount)) × \(plan.dampingCount) dampings"
+                            : grouped(plan.queryCount)) + ", \(grouped(plan.queriesPerScan)) in a scan",
+                    ],
+                    ["rows", grouped(plan.rowCount)],
+                    ["scans", grouped(plan.scanCount)],
+                    ["reads", byteText(plan.byteCount)],
+                    ["arithmetic", String(format: "%.3g GFLOP", Double(plan.flopCount) / 1e9)],
+                    ["memory", byteText(plan.memoryBytes)],
+                    ["workers", grouped(plan.workers)],
+                ] + (method.needsSelfInfluence ? [["self-influence", selfInfluence]] : [])))
     }
 
     private struct PlanReport: Encodable {
         let form: String
-        let layers, queries, rows, queriesPerScan, scans, workers, bytes, flops, memoryBytes: Int
+        let layers, queries, rows, queriesPerScan, scans, workers, bytes, flops, memoryBytes, coordinatesRows: Int
+        let coordinates: String?
     }
 }
 

@@ -1,0 +1,127 @@
+import Checksum
+import Curvature
+public import Schema
+public import Store
+
+/// What writing coordinates did.
+public struct CoordinatesReport: Sendable {
+    /// How they are kept.
+    public let encoding: Encoding
+    /// Rows that got coordinates, deleted ones included.
+    public let writtenRowCount: Int
+    /// What all coordinates of the curvature cover and take now; nil if there are none.
+    public let coverage: CoordinatesCoverage?
+    /// Segments that have none, and why.
+    public let notes: [String]
+}
+
+/// Writes the coordinates of every row of a store in a curvature, segment by segment, where they are not there yet.
+///
+/// One pass over the rows of those segments; 2·rows·r·D operations in Double. Memory: the decoded rows and the coordinates of a block for each
+/// worker. Stopping loses the segment that is being written.
+struct CoordinatesPass {
+    let writer: StoreWriter
+    let record: CurvatureRecord
+    let encoding: Encoding
+    /// Whether files that are there are read whole before they are trusted.
+    let isThorough: Bool
+    let workers: Int
+
+    func run(control: OperationControl) throws -> CoordinatesReport {
+        let snapshot = writer.snapshot()
+        let missing = snapshot.segments.indices.filter { !isWritten($0, of: snapshot) }
+        var notes: [String] = []
+        var writtenRowCount = 0
+        if !missing.isEmpty {
+            let groups = try snapshot.readCurvature(record.digest)
+            let curvatures = groups.map { group in
+                FittedCurvature(
+                    scope: .global,
+                    groups: [CurvatureGroup(group, layers: Array(group.layers.indices), schema: snapshot.schema)])
+            }
+            let total = missing.reduce(0) { $0 + snapshot.segments[$1].rowCount }
+            var completed = 0
+            for segment in missing {
+                let rowCount = snapshot.segments[segment].rowCount
+                let isWritten = try write(segment, of: snapshot, groups: groups, curvatures: curvatures) { count in
+                    try control.cancellation.check()
+                    completed += count
+                    control.report(
+                        ProgressUpdate(
+                            stage: "coordinates", completedCount: completed, totalCount: total, byteCount: 0))
+                }
+                if isWritten {
+                    writtenRowCount += rowCount
+                } else {
+                    notes.append(
+                        "no coordinates for \(rowCount) rows of \(snapshot.segments[segment].fileName): they are too large beside "
+                            + "those of the fit")
+                }
+            }
+        }
+        return CoordinatesReport(
+            encoding: encoding, writtenRowCount: writtenRowCount,
+            coverage: snapshot.coordinatesCoverage(of: record.digest), notes: notes)
+    }
+
+    /// Whether a segment has coordinates in this encoding that can be used.
+    private func isWritten(_ segment: Int, of snapshot: Snapshot) -> Bool {
+        guard let reader = (try? snapshot.coordinates(of: record.digest, segment: segment)) ?? nil,
+            reader.description.encoding == encoding
+        else { return false }
+        return !isThorough || reader.isSound
+    }
+
+    /// Writes one segment's file; false if its coordinates do not fit into f32, and nothing is left behind.
+    private func write(
+        _ index: Int, of snapshot: Snapshot, groups: [CurvatureGroupData], curvatures: [FittedCurvature],
+        advance: (Int) throws -> Void
+    ) throws -> Bool {
+        let reader = try snapshot.segmentReader(index)
+        let description = CoordinatesDescription(
+            curvature: record.digest, segment: snapshot.segments[index].identity.footerDigest, encoding: encoding,
+            rowCount: reader.rowCount, rowsPerBlock: reader.rowsPerBlock, ranks: groups.map(\.eigenvalues.count))
+        var file = try writer.beginCoordinates(description)
+        // Blocks in waves that give every worker something to do.
+        let blocksAtOnce = max(1, (2 * workers + groups.count - 1) / groups.count)
+        let encoding = encoding
+        for first in stride(from: 0, to: reader.blockCount, by: blocksAtOnce) {
+            let blocks = first..<min(reader.blockCount, first + blocksAtOnce)
+            try advance(0)
+            let encoded = try mapConcurrently(below: blocks.count * groups.count, workers: workers) { task in
+                let (block, group) = (first + task / groups.count, task % groups.count)
+                let tiles = try groups[group].layers.map { try reader.readTile(block: block, layer: $0) }
+                let rows = curvatures[group].eigenCoordinates(of: tiles, workers: 1)[0]
+                return EncodedCoordinates(rows, encoding: encoding)
+            }
+            for (task, rows) in encoded.enumerated() {
+                guard let rows else { return false }
+                try file.append(rows, block: first + task / groups.count, group: task % groups.count)
+            }
+            try advance(blocks.reduce(0) { $0 + description.rowCount(ofBlock: $1) })
+        }
+        _ = try file.seal()
+        return true
+    }
+}
+
+extension StoreWriter {
+    /// Gives rows that were just added coordinates in the active curvature, if that one has coordinates; says what went wrong.
+    ///
+    /// The rows are committed: whatever fails here but an interruption costs only time later.
+    func extendCoordinates(workers: Int, control: OperationControl) throws -> [String] {
+        let snapshot = snapshot()
+        guard let active = snapshot.activeCurvature, let coverage = snapshot.coordinatesCoverage(of: active) else {
+            return []
+        }
+        do {
+            return try CoordinatesPass(
+                writer: self, record: try snapshot.curvature(active), encoding: coverage.encoding, isThorough: false,
+                workers: workers
+            ).run(control: control).notes
+        } catch {
+            try control.cancellation.check()
+            return ["coordinates of the new rows were not written: \(error)"]
+        }
+    }
+}
