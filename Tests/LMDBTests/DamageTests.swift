@@ -20,7 +20,7 @@ struct SampleFile {
                 try transaction.put([UInt8](repeating: round, count: 5000), forKey: [2])
             }
         }
-        try environment.write { try $0.remove(key: [1, 3]) }
+        _ = try environment.write { try $0.remove(key: [1, 3]) }
         entries = try environment.read { try $0.entries() }
         bytes = SampleFile.contents(source.path + "/data.mdb")
     }
