@@ -15,6 +15,8 @@ from kill_harness.program import REFUSED_CODES, Program, Run
 RESULT_FIELDS = {"query", "direction", "rank", "id", "score"}
 # More results than a store ever has rows here.
 EVERY_ROW = 100_000
+# Layers that an interrupted fit has finished: kept for the next one, and swept by the writer after a change of the rows.
+FIT_PART = re.compile(r"tmp/fit-[0-9a-f]{32}-[0-9a-f]{32}\.curvature")
 STANDING_FILES = {"lorif.store", "catalog/data.mdb", "catalog/lock.mdb", "writer.lock"}
 
 
@@ -145,7 +147,7 @@ class Observer:
         unknown = []
         for path in sorted(store.rglob("*")):
             name = str(path.relative_to(store))
-            if path.is_dir() or name in STANDING_FILES:
+            if path.is_dir() or name in STANDING_FILES or FIT_PART.fullmatch(name):
                 continue
             known = path.parent.name in ("segments", "curvature") and (path.name in words or path.stem in words)
             if not known and path.parent.name == "segments" and re.fullmatch(r"[0-9a-f]{16}", path.stem):
