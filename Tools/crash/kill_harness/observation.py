@@ -15,7 +15,7 @@ from kill_harness.program import REFUSED_CODES, Program, Run
 RESULT_FIELDS = {"query", "direction", "rank", "id", "score"}
 # More results than a store ever has rows here.
 EVERY_ROW = 100_000
-# Layers that an interrupted fit has finished: kept for the next one, and swept by the writer after a change of the rows.
+# Layers that an interrupted fit has finished: kept for the next one; after a change of the rows a writer sweeps them.
 FIT_PART = re.compile(r"tmp/fit-[0-9a-f]{32}-[0-9a-f]{32}\.curvature")
 STANDING_FILES = {"lorif.store", "catalog/data.mdb", "catalog/lock.mdb", "writer.lock"}
 
