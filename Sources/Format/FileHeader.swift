@@ -24,8 +24,8 @@ public enum FileGeometry {
     public static let headerCopyByteCount = 40
     /// Where the footer, the tail and small pages begin: a multiple of this.
     public static let alignment = 64
-    /// Pages of at least this many stored bytes are large: alignment costs them at most a sixteenth of their size.
-    public static let largePageByteCount = 65_536
+    /// Pages of at least this many stored bytes are large: alignment costs them at most 0.4 % of their size.
+    public static let largePageByteCount = 1_048_576
     /// Where large pages begin: a multiple of this, so that direct I/O reads them without a margin.
     public static let largePageAlignment = 4096
 

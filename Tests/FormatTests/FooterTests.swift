@@ -15,14 +15,14 @@ private func makeFooter(_ change: (inout FileFooter) -> Void = { _ in }) -> File
         rowsPerBlock: 2, blockCount: 2, statistics: [],
         columns: [ColumnDescriptor(kind: 32), ColumnDescriptor(kind: 33, name: "x")],
         pages: [
-            page(0, 0, at: 4096, stored: 100, raw: 100), page(1, 0, at: 8192, stored: 70_000, raw: 80_000),
-            page(0, 1, at: 78208, stored: 10, raw: 10),
+            page(0, 0, at: 4096, stored: 100, raw: 100), page(1, 0, at: 8192, stored: 1_070_000, raw: 1_080_000),
+            page(0, 1, at: 1_078_208, stored: 10, raw: 10),
         ], provenance: "{}")
     change(&footer)
     return footer
 }
 
-private func decode(_ footer: FileFooter, footerOffset: Int = 78272) throws(FormatError) -> FileFooter {
+private func decode(_ footer: FileFooter, footerOffset: Int = 1_078_272) throws(FormatError) -> FileFooter {
     try FileFooter(decoding: footer.encoded(), footerOffset: footerOffset, magic: .curvature)
 }
 
@@ -52,12 +52,13 @@ private let brokenRules: [BrokenRule] = [
     BrokenRule({ $0.pages[1].block = 2 }, .pageBlock(page: 1, found: 2, blockCount: 2)),
     BrokenRule({ $0.pages[2].block = 0 }, .duplicatePage(page: 2, column: 0, block: 0)),
     BrokenRule({ $0.pages[0].byteSplitStride = 2 }, .byteSplitStride(page: 0, found: 2, rawLength: 100)),
-    BrokenRule({ $0.pages[1].byteSplitStride = 3 }, .byteSplitStride(page: 1, found: 3, rawLength: 80_000)),
-    BrokenRule({ $0.pages[1].byteSplitStride = 0 }, .byteSplitStride(page: 1, found: 0, rawLength: 80_000)),
-    BrokenRule({ $0.pages[1].rawLength = 80_001 }, .byteSplitStride(page: 1, found: 2, rawLength: 80_001)),
-    BrokenRule({ $0.pages[1].rawLength = 70_000 }, .pageLength(page: 1, storedLength: 70_000, rawLength: 70_000)),
+    BrokenRule({ $0.pages[1].byteSplitStride = 3 }, .byteSplitStride(page: 1, found: 3, rawLength: 1_080_000)),
+    BrokenRule({ $0.pages[1].byteSplitStride = 0 }, .byteSplitStride(page: 1, found: 0, rawLength: 1_080_000)),
+    BrokenRule({ $0.pages[1].rawLength = 1_080_001 }, .byteSplitStride(page: 1, found: 2, rawLength: 1_080_001)),
     BrokenRule(
-        { $0.pages[1].rawLength = 1 << 28 + 2 }, .pageLength(page: 1, storedLength: 70_000, rawLength: 1 << 28 + 2)),
+        { $0.pages[1].rawLength = 1_070_000 }, .pageLength(page: 1, storedLength: 1_070_000, rawLength: 1_070_000)),
+    BrokenRule(
+        { $0.pages[1].rawLength = 1 << 28 + 2 }, .pageLength(page: 1, storedLength: 1_070_000, rawLength: 1 << 28 + 2)),
     BrokenRule({ $0.pages[0].rawLength = 101 }, .pageLength(page: 0, storedLength: 100, rawLength: 101)),
     BrokenRule(
         {
@@ -68,16 +69,17 @@ private let brokenRules: [BrokenRule] = [
     BrokenRule({ $0.pages[0].offset = 4100 }, .pageMisaligned(page: 0, offset: 4100, alignment: 64)),
     BrokenRule({ $0.pages[1].offset = 4224 }, .pageMisaligned(page: 1, offset: 4224, alignment: 4096)),
     BrokenRule({ $0.pages[0].offset = 0 }, .pageOverlaps(page: 0, offset: 0, previousEnd: 4096)),
-    BrokenRule({ $0.pages[2].offset = 77824 }, .pageOverlaps(page: 2, offset: 77824, previousEnd: 78192)),
+    BrokenRule({ $0.pages[2].offset = 1_077_824 }, .pageOverlaps(page: 2, offset: 1_077_824, previousEnd: 1_078_192)),
     BrokenRule({ $0.pages[0].offset = 4160 }, .pageGap(page: 0, expectedOffset: 4096, found: 4160)),
-    BrokenRule({ $0.pages[2].offset = 78272 }, .pageOutOfRange(page: 2, offset: 78272, length: 10, limit: 78272)),
-    BrokenRule({ $0.pages[2].offset = .max }, .pageOutOfRange(page: 2, offset: .max, length: 10, limit: 78272)),
+    BrokenRule(
+        { $0.pages[2].offset = 1_078_272 }, .pageOutOfRange(page: 2, offset: 1_078_272, length: 10, limit: 1_078_272)),
+    BrokenRule({ $0.pages[2].offset = .max }, .pageOutOfRange(page: 2, offset: .max, length: 10, limit: 1_078_272)),
     BrokenRule(
         { $0.pages[2].offset = UInt64(Int.max) },
-        .pageOutOfRange(page: 2, offset: .max, length: 10, limit: 78272)
+        .pageOutOfRange(page: 2, offset: .max, length: 10, limit: 1_078_272)
     ),
-    BrokenRule({ $0.pages.removeLast() }, .pageGap(page: 2, expectedOffset: 78208, found: 78272)),
-    BrokenRule({ $0.pages.swapAt(0, 2) }, .pageGap(page: 0, expectedOffset: 4096, found: 78208)),
+    BrokenRule({ $0.pages.removeLast() }, .pageGap(page: 2, expectedOffset: 1_078_208, found: 1_078_272)),
+    BrokenRule({ $0.pages.swapAt(0, 2) }, .pageGap(page: 0, expectedOffset: 4096, found: 1_078_208)),
     BrokenRule({ $0.header.incompatibleFlags = 1 }, .unknownIncompatibleFlags(1)),
     BrokenRule(
         { $0.header.magic = .segment },
@@ -113,14 +115,14 @@ func footerBytes(offset: Int, replacement: [UInt8], error: FormatError) {
     var bytes = makeFooter().encoded()
     #expect(bytes.count == 236)
     bytes.replaceSubrange(offset..<offset + replacement.count, with: replacement)
-    #expect(throws: error) { try FileFooter(decoding: bytes, footerOffset: 78272, magic: .curvature) }
+    #expect(throws: error) { try FileFooter(decoding: bytes, footerOffset: 1_078_272, magic: .curvature) }
 }
 
 @Test func everyTruncationOfAFooterIsAnError() {
     let bytes = makeFooter().encoded()
     for count in 0..<bytes.count {
         #expect(throws: FormatError.self) {
-            try FileFooter(decoding: Array(bytes[..<count]), footerOffset: 78272, magic: .curvature)
+            try FileFooter(decoding: Array(bytes[..<count]), footerOffset: 1_078_272, magic: .curvature)
         }
     }
 }

@@ -43,7 +43,7 @@ struct PagedFileTests {
         #expect(pages.map(\.codec) == [.raw, .raw, .zstd, .zstd, .raw])
         #expect(pages.map(\.byteSplitStride) == [1, 1, 2, 4, 1])
         #expect(pages[3].storedLength * 10 <= pages[3].rawLength * 9)
-        #expect(pages.allSatisfy { $0.offset % ($0.storedLength >= 65_536 ? 4096 : 64) == 0 })
+        #expect(pages.allSatisfy { $0.offset % ($0.storedLength >= 1_048_576 ? 4096 : 64) == 0 })
         #expect(reader.damages(progress: { _ in true }) == [])
         #expect(throws: StoreError.self) { try SegmentReader(path: path) }
     }

@@ -158,7 +158,7 @@ class PagedFile:
     def _check_page_places(self) -> None:
         end = HEADER_LENGTH
         for page in self.pages:
-            expect(page.offset, aligned(end, 4096 if page.stored_length >= 65536 else 64), "page index: offset")
+            expect(page.offset, aligned(end, 4096 if page.stored_length >= 1048576 else 64), "page index: offset")
             end = page.offset + page.stored_length
         expect(self.footer_offset, aligned(end, 64), "tail: footer offset")
 
