@@ -2,7 +2,7 @@ import CXXHash
 
 /// XXH3-64 of `bytes`: the checksum of pages, headers and catalog values. Not cryptographic.
 public func xxh3(_ bytes: RawSpan, seed: UInt64 = 0) -> UInt64 {
-    unsafe bytes.withUnsafeBytes { unsafe XXH3_64bits_withSeed($0.baseAddress, $0.count, seed) }
+    unsafe bytes.withUnsafeBytes { unsafe lorif_xxh3_64($0.baseAddress, $0.count, seed) }
 }
 
 /// XXH3-64 of an array's bytes.
@@ -25,7 +25,7 @@ public struct Digest: Hashable, Sendable, Comparable, CustomStringConvertible {
 
     /// The digest of `bytes`.
     public init(of bytes: RawSpan) {
-        let hash = unsafe bytes.withUnsafeBytes { unsafe XXH3_128bits($0.baseAddress, $0.count) }
+        let hash = unsafe bytes.withUnsafeBytes { unsafe lorif_xxh3_128($0.baseAddress, $0.count) }
         self.init(high: hash.high64, low: hash.low64)
     }
 
@@ -73,7 +73,7 @@ public struct DigestHasher: ~Copyable {
 
     /// Adds the next piece.
     public mutating func update(_ bytes: RawSpan) {
-        unsafe bytes.withUnsafeBytes { _ = unsafe XXH3_128bits_update(state, $0.baseAddress, $0.count) }
+        unsafe bytes.withUnsafeBytes { unsafe lorif_xxh3_128_update(state, $0.baseAddress, $0.count) }
     }
 
     /// The digest of all pieces so far.
@@ -99,7 +99,7 @@ public struct ChecksumHasher: ~Copyable {
 
     /// Adds the next piece.
     public mutating func update(_ bytes: RawSpan) {
-        unsafe bytes.withUnsafeBytes { _ = unsafe XXH3_64bits_update(state, $0.baseAddress, $0.count) }
+        unsafe bytes.withUnsafeBytes { unsafe lorif_xxh3_64_update(state, $0.baseAddress, $0.count) }
     }
 
     /// The checksum of all pieces so far.
