@@ -30,7 +30,7 @@ public func deleteRows(
         identifiers = try LiveRows(snapshot).readAllIdentifiers()
     case .identifiers(let given):
         identifiers = given
-    case .filter:
+    case .filter, .among:
         identifiers = try LiveRows(snapshot).selecting(selection, workers: workers).readAllIdentifiers()
     }
     let missing = try writer.delete(identifiers: identifiers)

@@ -52,8 +52,8 @@ public enum EngineError: Error, Hashable, Sendable {
     case exampleUnknown(id: String)
     /// Some ids name no live example.
     case examplesUnknown(count: Int, first: [String])
-    /// A condition names a field that no example has.
-    case fieldUnknown(name: String, known: [String], nearest: String?)
+    /// A condition or grouping names a metadata field that nothing has.
+    case fieldUnknown(option: String, name: String, known: [String], nearest: String?)
     /// No example passes the condition.
     case selectionEmpty(path: String)
     /// A result file could not be written.
@@ -133,9 +133,10 @@ extension EngineError: CustomStringConvertible {
         case .examplesUnknown(let count, let first):
             "\(count) ids name no example: " + first.map { "'\($0)'" }.joined(separator: ", ")
                 + (count > first.count ? ", …" : "")
-        case .fieldUnknown(let name, let known, let nearest):
-            "--where: no example has a field '\(name)'"
-                + (nearest.map { "; did you mean '\($0)'?" } ?? "; there are " + known.joined(separator: ", "))
+        case .fieldUnknown(let option, let name, let known, let nearest):
+            "\(option): no \(option == "--aggregate-by" ? "query" : "example") has a field '\(name)'"
+                + (nearest.map { "; did you mean '\($0)'?" }
+                    ?? (known.isEmpty ? "; there are none" : "; there are " + known.joined(separator: ", ")))
         case .selectionEmpty(let path):
             "\(path): no example passes the condition"
         case .outputFailed(let path, let reason):

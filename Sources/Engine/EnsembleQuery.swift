@@ -45,7 +45,8 @@ public func runEnsembleQuery(
             QueryAnswer(
                 identifier: identifier, metadata: known[identifier]?.metadata, dampingIndex: 0,
                 top: try examples.resolve(try top.results { try examples.identifier(ordinal: $0) }),
-                bottom: try examples.resolve(try bottom.results { try examples.identifier(ordinal: $0) })))
+                bottom: try examples.resolve(try bottom.results { try examples.identifier(ordinal: $0) }),
+                groups: []))
     }
     try sink?.finish()
     var warnings = scored.results.flatMap(\.warnings)

@@ -1,20 +1,46 @@
 import Glibc
 import Schema
 
-/// The positions of the layers that match any of the glob patterns (`*`, `?`, `[…]`; `*` crosses dots and slashes), in store order.
-///
-/// No patterns select every layer. A pattern that matches nothing is an error, since it is most likely a misspelling.
-func selectLayers(_ patterns: [String], of schema: StoreSchema) throws(EngineError) -> [Int] {
-    guard !patterns.isEmpty else { return Array(schema.layers.indices) }
-    var selected: Set<Int> = []
-    for pattern in patterns {
-        let matches = schema.layers.indices.filter { fnmatch(pattern, schema.layers[$0].name, 0) == 0 }
-        guard !matches.isEmpty else {
-            throw .patternMatchesNothing(pattern: pattern, layers: schema.layers.map(\.name))
+/// Layers that a query scores, and how their contributions are added up.
+struct LayerSelection: Sendable {
+    /// Positions in the store, ascending.
+    let layers: [Int]
+    /// Layers whose contributions are reported as one; every layer is in at most one group, and those in none stand for themselves.
+    let groups: [(name: String, layers: [Int])]
+
+    /// The layers that match any of the glob patterns (`*`, `?`, `[…]`; `*` crosses dots and slashes), in store order.
+    ///
+    /// `NAME=GLOB` makes a group of what GLOB matches; patterns of equal names make one group, and the first match wins. No patterns
+    /// select every layer. A pattern that matches nothing is an error, since it is most likely a misspelling.
+    init(_ patterns: [String], of schema: StoreSchema) throws(EngineError) {
+        guard !patterns.isEmpty else {
+            layers = Array(schema.layers.indices)
+            groups = []
+            return
         }
-        selected.formUnion(matches)
+        var selected: Set<Int> = []
+        var groups: [(name: String, layers: [Int])] = []
+        for pattern in patterns {
+            let parts = pattern.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+            let glob = String(parts[parts.count - 1])
+            let matches = schema.layers.indices.filter { fnmatch(glob, schema.layers[$0].name, 0) == 0 }
+            guard !matches.isEmpty else {
+                throw .patternMatchesNothing(pattern: glob, layers: schema.layers.map(\.name))
+            }
+            if parts.count == 2 {
+                let name = String(parts[0])
+                let fresh = matches.filter { layer in !groups.contains { $0.layers.contains(layer) } }
+                if let place = groups.firstIndex(where: { $0.name == name }) {
+                    groups[place].layers += fresh
+                } else {
+                    groups.append((name, fresh))
+                }
+            }
+            selected.formUnion(matches)
+        }
+        layers = selected.sorted()
+        self.groups = groups
     }
-    return selected.sorted()
 }
 
 /// The candidate closest to `name` by edit distance, if it is close enough to be meant.

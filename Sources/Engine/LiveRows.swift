@@ -59,6 +59,11 @@ struct LiveRows: Sendable {
         return tile.selecting(selection)
     }
 
+    /// The decoded live rows of one layer of all blocks: for selections of few rows.
+    func readTile(layer: Int) throws -> LayerTile {
+        LayerTile(joining: try blocks.indices.map { try readTile(block: $0, layer: layer) })
+    }
+
     /// The ids of a block's live rows.
     func readIdentifiers(block index: Int) throws -> [String] {
         let block = blocks[index]
@@ -117,6 +122,26 @@ struct LiveRows: Sendable {
 }
 
 extension LayerTile {
+    /// The rows of several tiles of the same layer, one after another.
+    init(joining tiles: [LayerTile]) {
+        let layer = tiles[0].layer
+        let rowCount = tiles.reduce(0) { $0 + $1.rowCount }
+        func joined(_ values: (LayerTile) -> [Float], length: Int) -> [Float] {
+            (0..<(layer.rank ?? 1)).flatMap { component in
+                tiles.flatMap { tile in
+                    values(tile)[component * tile.rowCount * length..<(component + 1) * tile.rowCount * length]
+                }
+            }
+        }
+        guard layer.rank != nil else {
+            self.init(layer: layer, rowCount: rowCount, dense: joined(\.dense, length: layer.gradientLength))
+            return
+        }
+        self.init(
+            layer: layer, rowCount: rowCount, left: joined(\.left, length: layer.inputDimension),
+            right: joined(\.right, length: layer.outputDimension))
+    }
+
     /// The given rows, in the given order.
     func selecting(_ rows: [Int]) -> LayerTile {
         func gather(_ values: [Float], length: Int, componentCount: Int) -> [Float] {

@@ -6,6 +6,10 @@ public enum Method: String, Sendable, CaseIterable {
     case dot
     /// ⟨g_q, g_i⟩ / (‖g_q‖ ‖g_i‖), norms over the selected layers.
     case cosine
+    /// ⟨g_q, g_i⟩ / ‖g_i‖: the one-sided cosine. Queries keep their weight against each other.
+    case normalizedDot = "normalized-dot"
+    /// −‖g_q − g_i‖: the nearest gradients first.
+    case l2
     /// Σ_l ⟨g_q, g_i⟩_l / tr(H_l): every layer by its own scale. In a whitened store, where little curvature is left, nearly as
     /// good as influence, and without a fit.
     case whitenedDot = "whitened-dot"
@@ -15,24 +19,45 @@ public enum Method: String, Sendable, CaseIterable {
     case selfInfluence = "self-influence"
     /// Influence divided by the square root of the example's self-influence (RelatIF).
     case relatif
+    /// Influence divided by both square roots: the cosine in the metric (H + λI)⁻¹.
+    case influenceCosine = "influence-cosine"
 
     /// Whether the score needs (H + λI)⁻¹.
     public var needsCurvature: Bool {
         switch self {
-        case .influence, .selfInfluence, .relatif: true
-        case .dot, .cosine, .whitenedDot, .whitenedCosine: false
+        case .influence, .selfInfluence, .relatif, .influenceCosine: true
+        case .dot, .cosine, .normalizedDot, .l2, .whitenedDot, .whitenedCosine: false
         }
     }
 
     /// Whether the score needs query gradients.
     public var needsQueries: Bool { self != .selfInfluence }
 
-    /// Whether inner products are divided by both norms.
-    var isCosine: Bool { self == .cosine || self == .whitenedCosine }
+    /// Whether the score needs ‖g_i‖.
+    var needsRowNorms: Bool {
+        switch self {
+        case .cosine, .normalizedDot, .l2, .whitenedCosine: true
+        case .influence, .dot, .whitenedDot, .selfInfluence, .relatif, .influenceCosine: false
+        }
+    }
+
+    /// Whether the score needs ‖g_q‖.
+    var needsQueryNorms: Bool { self == .cosine || self == .whitenedCosine || self == .l2 }
 
     /// Whether every layer counts by its own scale (`layerScales`).
     var needsLayerScales: Bool { self == .whitenedDot || self == .whitenedCosine }
 
     /// Whether the score needs each example's self-influence.
-    public var needsSelfInfluence: Bool { self == .selfInfluence || self == .relatif }
+    public var needsSelfInfluence: Bool { self == .selfInfluence || self == .relatif || self == .influenceCosine }
+
+    /// Whether the sum of queries' scores is the score of one vector, the sum of their (normalised) gradients.
+    var isLinearInQueries: Bool {
+        switch self {
+        case .influence, .dot, .cosine, .normalizedDot, .whitenedDot, .whitenedCosine, .relatif: true
+        case .l2, .selfInfluence, .influenceCosine: false
+        }
+    }
+
+    /// Whether a score is a sum over layers (times a factor of the whole pair).
+    var isSumOverLayers: Bool { self != .l2 && self != .selfInfluence }
 }

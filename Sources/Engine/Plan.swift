@@ -61,7 +61,7 @@ struct ScanStatistics: Sendable {
 enum Planner {
     static func plan(
         method: Method, layers: [Int], queryCount: Int, dampingCount: Int = 1, queryRank: Int?, basisRanks: [Int: Int],
-        statistics: ScanStatistics, workers: Int, memoryBytes: Int
+        statistics: ScanStatistics, workers: Int, memoryBytes: Int, isOneScan: Bool = false
     ) -> Plan {
         let schema = statistics.schema
         let queryCount = max(1, queryCount) * dampingCount
@@ -81,7 +81,8 @@ enum Planner {
         // Folding holds the queries twice more in Double for a moment.
         let bytesPerQuery = (form == .folded ? 20 : 4) * queryNumbers + 4 * statistics.largestBlockRowCount * workers
         let available = memoryBytes - tileBytes
-        let queriesPerScan = max(1, min(queryCount, available / max(1, bytesPerQuery)))
+        let queriesPerScan =
+            isOneScan ? queryCount : max(1, min(queryCount, available / max(1, bytesPerQuery)))
         let scanCount = (queryCount + queriesPerScan - 1) / queriesPerScan
 
         var flopsPerRow = 0

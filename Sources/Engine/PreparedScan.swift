@@ -14,7 +14,8 @@ struct PreparedScan: Sendable {
     let scorers: [LayerScorer]
     /// By position in `layers`: what a layer's inner products count; the queries in `scorers` have it multiplied in already.
     let weights: [Double]
-    /// ‖g_q‖ over the selected layers in the weighted inner product, for cosines.
+    /// By query: ‖g_q‖ over the selected layers in the weighted inner product, or in the metric (H + λI)⁻¹ for `influence-cosine`;
+    /// empty for methods without.
     let queryNorms: [Double]
     /// The damped curvature groups that self-influence sums over, for each damping of the scan.
     let groups: [[DampedGroup]]
@@ -25,21 +26,34 @@ struct PreparedScan: Sendable {
 }
 
 extension PreparedScan {
-    /// The scores of one block, queryCount × rowCount.
+    /// What a block's rows have besides their inner products.
+    private struct RowNumbers {
+        /// ‖g_i‖² by row, for methods that need it.
+        var squaredNorms: [Double]
+        /// By damping and row.
+        var selfInfluences: [[Double]]
+    }
+
+    /// The scores of one block's live rows, queryCount × rowCount.
     ///
-    /// `coordinates` are those of the block's rows in every group, if the store has them: then self-influence needs no tile.
-    /// The arithmetic depends on the block alone, so that results are the same for any number of workers.
+    /// `coordinates` are those of the rows in every group, if the store has them: then self-influence needs no tile.
+    /// The arithmetic depends on the block alone, so that results are the same for any number of workers. `check` is called
+    /// for each layer and may throw to stop.
     func scores(
-        rowCount: Int, coordinates: [EigenCoordinates]?, readTile: (_ layer: Int) throws -> LayerTile,
-        workspace: inout ScoringWorkspace
+        of pages: BlockPages, coordinates: [EigenCoordinates]?, workspace: inout ScoringWorkspace,
+        meter: inout ScanMeter, check: () throws -> Void
     ) throws -> [Float] {
+        let rowCount = pages.block.rowCount
         var scores = [Float](repeating: 0, count: queryCount * rowCount)
-        var squaredNorms = method.isCosine ? [Double](repeating: 0, count: rowCount) : []
-        var selfInfluences = groups.map { _ in [Double](repeating: 0, count: rowCount) }
-        for (damping, members) in groups.enumerated() {
-            for (group, rows) in zip(members, coordinates ?? []) {
-                let values = group.selfInfluence(of: rows, forFittedRows: curvatureIsCurrent)
-                for (row, value) in values.enumerated() { selfInfluences[damping][row] += value }
+        var numbers = RowNumbers(
+            squaredNorms: method.needsRowNorms ? [Double](repeating: 0, count: rowCount) : [],
+            selfInfluences: groups.map { _ in [Double](repeating: 0, count: rowCount) })
+        meter.timing(\.arithmeticSeconds) {
+            for (damping, members) in groups.enumerated() {
+                for (group, rows) in zip(members, coordinates ?? []) {
+                    let values = group.selfInfluence(of: rows, forFittedRows: curvatureIsCurrent)
+                    for (row, value) in values.enumerated() { numbers.selfInfluences[damping][row] += value }
+                }
             }
         }
         let projectsTiles = method.needsSelfInfluence && coordinates == nil
@@ -47,17 +61,19 @@ extension PreparedScan {
         var pendingTiles: [Int: LayerTile] = [:]
 
         for (position, layer) in layers.enumerated() where method.needsQueries || projectsTiles {
-            let tile = try readTile(layer)
-            if !scorers.isEmpty {
-                var block = scores.mutableSpan
-                scorers[position].accumulate(tile, into: &block, workspace: &workspace)
-            }
-            if method.isCosine {
-                for (row, value) in LinearAlgebra.squaredNorms(of: tile).enumerated() {
-                    squaredNorms[row] += weights[position] * value
+            try check()
+            let tile = try pages.readTile(layer: layer, meter: &meter)
+            meter.timing(\.arithmeticSeconds) {
+                if !scorers.isEmpty {
+                    var block = scores.mutableSpan
+                    scorers[position].accumulate(tile, into: &block, workspace: &workspace)
                 }
-            }
-            if projectsTiles {
+                if method.needsRowNorms {
+                    for (row, value) in LinearAlgebra.squaredNorms(of: tile).enumerated() {
+                        numbers.squaredNorms[row] += weights[position] * value
+                    }
+                }
+                guard projectsTiles else { return }
                 pendingTiles[layer] = tile
                 // All dampings have the same groups.
                 for (position, group) in (groups.first ?? []).enumerated() where group.layers.last == layer {
@@ -65,40 +81,49 @@ extension PreparedScan {
                     let values = DampedGroup.selfInfluences(
                         groups.map { $0[position] }, of: tiles, forFittedRows: curvatureIsCurrent)
                     for (damping, values) in values.enumerated() {
-                        for (row, value) in values.enumerated() { selfInfluences[damping][row] += value }
+                        for (row, value) in values.enumerated() { numbers.selfInfluences[damping][row] += value }
                     }
                 }
             }
         }
-        finish(&scores, rowCount: rowCount, squaredNorms: squaredNorms, selfInfluences: selfInfluences)
+        meter.timing(\.arithmeticSeconds) { finish(&scores, rowCount: rowCount, numbers) }
         return scores
     }
 
-    private func finish(
-        _ scores: inout [Float], rowCount: Int, squaredNorms: [Double], selfInfluences: [[Double]]
-    ) {
+    /// Turns inner products into the method's scores.
+    private func finish(_ scores: inout [Float], rowCount: Int, _ numbers: RowNumbers) {
+        func forEachScore(_ change: (_ product: Double, _ query: Int, _ row: Int) -> Double) {
+            for query in 0..<queryCount {
+                for row in 0..<rowCount {
+                    let index = query * rowCount + row
+                    scores[index] = Float(change(Double(scores[index]), query, row))
+                }
+            }
+        }
+        func quotient(_ product: Double, _ divisor: Double) -> Double { divisor > 0 ? product / divisor : 0 }
         switch method {
         case .dot, .whitenedDot, .influence:
             break
         case .cosine, .whitenedCosine:
-            for query in 0..<queryCount {
-                for row in 0..<rowCount {
-                    let norms = queryNorms[query] * squaredNorms[row].squareRoot()
-                    let index = query * rowCount + row
-                    scores[index] = norms > 0 ? Float(Double(scores[index]) / norms) : 0
-                }
+            let norms = numbers.squaredNorms.map { $0.squareRoot() }
+            forEachScore { quotient($0, queryNorms[$1] * norms[$2]) }
+        case .normalizedDot:
+            let norms = numbers.squaredNorms.map { $0.squareRoot() }
+            forEachScore { product, _, row in quotient(product, norms[row]) }
+        case .l2:
+            forEachScore { product, query, row in
+                let squared = queryNorms[query] * queryNorms[query] + numbers.squaredNorms[row] - 2 * product
+                return 0 - max(0, squared).squareRoot()
             }
         case .selfInfluence:
-            for (query, damping) in dampingOfQuery.enumerated() {
-                for row in 0..<rowCount { scores[query * rowCount + row] = Float(selfInfluences[damping][row]) }
-            }
+            forEachScore { _, query, row in numbers.selfInfluences[dampingOfQuery[query]][row] }
         case .relatif:
-            for query in 0..<queryCount {
-                for row in 0..<rowCount {
-                    let index = query * rowCount + row
-                    let root = selfInfluences[dampingOfQuery[query]][row].squareRoot()
-                    scores[index] = root > 0 ? Float(Double(scores[index]) / root) : 0
-                }
+            let roots = numbers.selfInfluences.map { $0.map { $0.squareRoot() } }
+            forEachScore { product, query, row in quotient(product, roots[dampingOfQuery[query]][row]) }
+        case .influenceCosine:
+            let roots = numbers.selfInfluences.map { $0.map { $0.squareRoot() } }
+            forEachScore { product, query, row in
+                quotient(product, queryNorms[query] * roots[dampingOfQuery[query]][row])
             }
         }
     }

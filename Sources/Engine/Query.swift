@@ -25,6 +25,9 @@ private struct QuerySession {
     let request: QueryRequest
     let rows: LiveRows
     let queries: QueryGradients?
+    /// Queries that are answered as one.
+    let queryGroups: QueryGroups?
+    let selection: LayerSelection
     let curvature: LoadedCurvature?
     /// The groups with each damping.
     let groups: [[DampedGroup]]
@@ -38,34 +41,45 @@ private struct QuerySession {
     let warnings: [String]
 
     init(_ request: QueryRequest, storePath: String) throws {
+        try request.validate()
         let method = request.method
-        if !request.dampings.isEmpty, !method.needsCurvature {
-            throw EngineError.dampingNotApplicable(method: method.rawValue)
-        }
         let snapshot = try Snapshot.open(at: storePath, named: request.snapshotName)
         guard snapshot.rowCount > 0 else { throw EngineError.storeEmpty(path: storePath) }
         let schema = snapshot.schema
-        let selection = try selectLayers(request.layerPatterns, of: schema)
+        let selection = try LayerSelection(request.layerPatterns, of: schema)
+        let live = try LiveRows(snapshot)
 
         var queries: QueryGradients?
         var warnings: [String] = []
         if method.needsQueries {
-            guard let path = request.queriesPath else { throw EngineError.queriesMissing(method: method.rawValue) }
-            let batch = try FactorBatch(path: path, metadataPath: request.queryMetadataPath)
-            let basis = try SchemaBasis(of: snapshot, for: [batch])
-            queries = try QueryGradients(batch, schema: schema, basis: basis, selection: selection)
+            if !request.queryExamples.isEmpty {
+                queries = try QueryGradients(
+                    examples: request.queryExamples, of: live, selection: selection.layers, workers: request.workers)
+            } else {
+                guard let path = request.queriesPath else { throw EngineError.queriesMissing(method: method.rawValue) }
+                let batch = try FactorBatch(path: path, metadataPath: request.queryMetadataPath)
+                let basis = try SchemaBasis(of: snapshot, for: [batch])
+                queries = try QueryGradients(batch, schema: schema, basis: basis, selection: selection.layers)
+            }
         } else if request.queriesPath != nil {
             warnings.append("self-influence is a property of the stored examples; the queries were not read")
         }
+        queryGroups = try queries.flatMap { queries in
+            guard request.aggregation != .none else { return nil }
+            return try QueryGroups(
+                metadata: try queries.metadata(0..<queries.count), field: request.aggregationField,
+                aggregation: request.aggregation)
+        }
 
-        var layers = queries?.layers ?? selection
+        var layers = queries?.layers ?? selection.layers
         var curvature: LoadedCurvature?
         if method.needsCurvature {
             let loaded = try LoadedCurvature(
                 snapshot, identifier: request.curvature, storePath: storePath, method: method, layers: layers)
             if loaded.isGlobal {
-                guard selection.count == schema.layers.count else {
-                    throw EngineError.selectionNeedsPerLayer(selected: selection.count, fitted: schema.layers.count)
+                guard selection.layers.count == schema.layers.count else {
+                    throw EngineError.selectionNeedsPerLayer(
+                        selected: selection.layers.count, fitted: schema.layers.count)
                 }
                 // Global curvature spreads a query over all layers, those it lacks included.
                 layers = Array(schema.layers.indices)
@@ -77,7 +91,6 @@ private struct QuerySession {
             try curvature?.groups.map { try DampedGroup($0, schema: schema, damping: damping) } ?? []
         }
 
-        let live = try LiveRows(snapshot)
         scales = method.needsLayerScales ? try layerScales(of: live, workers: request.workers) : nil
         if method.needsLayerScales, schema.basis == nil {
             warnings.append(
@@ -89,58 +102,123 @@ private struct QuerySession {
         self.request = request
         self.rows = rows
         self.queries = queries
+        self.selection = selection
         self.curvature = curvature
         curvatureIsCurrent = curvature?.staleness(of: snapshot) == nil
         self.warnings = warnings
         coordinates =
             method.needsSelfInfluence ? curvature.flatMap { StoredCoordinates(rows: rows, curvature: $0) } : nil
+        let folds = request.foldsAggregation
         plan = Planner.plan(
-            method: method, layers: layers, queryCount: queries?.batch.rowCount ?? 1,
-            dampingCount: curvature == nil ? 1 : groups.count, queryRank: queries?.largestRank,
+            method: method, layers: layers, queryCount: (folds ? queryGroups?.names.count : queries?.count) ?? 1,
+            dampingCount: curvature == nil ? 1 : groups.count, queryRank: folds ? nil : queries?.largestRank,
             basisRanks: Dictionary(
                 uniqueKeysWithValues: groups[0].flatMap { group in group.layers.map { ($0, group.rank) } }),
             statistics: try rows.statistics(coordinates: coordinates), workers: request.workers,
-            memoryBytes: request.memoryBytes)
+            memoryBytes: request.memoryBytes, isOneScan: queryGroups != nil && !folds)
+        if queryGroups != nil, !folds, plan.memoryBytes > request.memoryBytes {
+            throw EngineError.memoryTooSmall(needed: plan.memoryBytes, given: request.memoryBytes)
+        }
+    }
+
+    /// Names of the score rows of each damping.
+    private var outputNames: [String] {
+        queryGroups?.names ?? queries?.identifiers ?? [Method.selfInfluence.rawValue]
+    }
+
+    private var preparation: ScanPreparation {
+        ScanPreparation(
+            method: request.method, schema: rows.snapshot.schema, layers: plan.layers, queries: queries,
+            folding: request.foldsAggregation
+                ? queryGroups.map { ($0, request.aggregation == .mean) } : nil,
+            groups: groups, scales: scales, curvatureIsCurrent: curvatureIsCurrent, workers: plan.workers,
+            queriesAtOnce: plan.queriesPerScan)
     }
 
     func run(control: OperationControl) throws -> QueryResult {
-        let queryIdentifiers = queries?.identifiers ?? [Method.selfInfluence.rawValue]
+        let started = ContinuousClock.now
+        let names = outputNames
         let sink = try request.scoresPath.map { path in
             try ScoreSink(
-                path: path, queryCount: plan.queryCount, dampingCount: plan.dampingCount, exampleCount: rows.rowCount,
-                metadata: try scoreMetadata(queryIdentifiers: queryIdentifiers))
+                path: path, queryCount: names.count * plan.dampingCount, dampingCount: plan.dampingCount,
+                exampleCount: rows.rowCount, metadata: try scoreMetadata(queryIdentifiers: names))
         }
+        let reduction = request.foldsAggregation ? nil : queryGroups.map { ($0, request.aggregation) }
+        let rowGroups = try request.groupField.map {
+            try RowGroups(rows, field: $0, workers: request.workers)
+        }
+        let preparation = preparation
         let examples = ExampleReader(rows)
         var answers: [QueryAnswer] = []
+        var meter = ScanMeter()
+        var unreadRowCount = 0
         for scan in 0..<plan.scanCount {
             let first = scan * plan.queriesPerScan
-            let range = first..<min(plan.queryCount, first + plan.queriesPerScan)
+            let prepared = try preparation.prepare(first..<min(plan.queryCount, first + plan.queriesPerScan))
             let scanner = RowScanner(
-                rows: rows, prepared: try prepare(range), firstQuery: first, topCount: request.topCount,
-                bottomCount: request.bottomCount, workers: plan.workers, examples: examples, sink: sink,
-                coordinates: coordinates)
-            let lists = try scanner.scan(
+                rows: rows, prepared: prepared,
+                output: ScanOutput(
+                    aggregation: reduction, firstQuery: first, topCount: request.topCount,
+                    bottomCount: request.bottomCount, sink: sink, rowGroups: rowGroups,
+                    deadline: request.deadlineSeconds.map { started + .seconds($0) }),
+                workers: plan.workers, examples: examples, coordinates: coordinates)
+            let found = try scanner.scan(
                 completedRowCount: scan * rows.rowCount, totalRowCount: plan.scanCount * rows.rowCount,
                 control: control)
-            let metadata = try queries.map { queries in
-                try pieces(of: range).flatMap { try queries.batch.metadata(rows: $0.queries) }
-            }
-            for (offset, query) in range.enumerated() {
-                answers.append(
-                    QueryAnswer(
-                        identifier: queryIdentifiers[query % queryIdentifiers.count], metadata: metadata?[offset],
-                        dampingIndex: query / queryIdentifiers.count,
-                        top: try examples.resolve(lists.top[offset]),
-                        bottom: try examples.resolve(lists.bottom[offset])))
-            }
+            meter.add(found.meter)
+            unreadRowCount = max(unreadRowCount, found.unreadRowCount)
+            answers += try self.answers(found, prepared: prepared, first: first, names: names, examples: examples)
         }
         try sink?.finish()
+        meter.coordinatesByteCount += (coordinates?.byteCount ?? 0) * plan.scanCount
+        var warnings = warnings + (coordinates?.notes ?? [])
+        if unreadRowCount > 0 {
+            warnings.append(
+                "the deadline left \(unreadRowCount) of \(rows.rowCount) examples unread: the answer is the best of the others")
+        }
         return QueryResult(
-            method: request.method, answers: answers, dampings: dampingsUsed, basis: rows.snapshot.schema.basis,
-            curvature: curvature?.record.digest, scope: curvature?.scopeName, curvatureRowCount: curvature?.rowCount,
-            layerNames: plan.layers.map { rows.snapshot.schema.layers[$0].name }, plan: plan,
-            generation: rows.snapshot.generation, rowCount: rows.rowCount,
-            warnings: warnings + (coordinates?.notes ?? []))
+            method: request.method, aggregation: request.aggregation, answers: answers, dampings: dampingsUsed,
+            basis: rows.snapshot.schema.basis, curvature: curvature?.record.digest, scope: curvature?.scopeName,
+            curvatureRowCount: curvature?.rowCount,
+            layerNames: plan.layers.map { rows.snapshot.schema.layers[$0].name }, plan: plan, meter: meter,
+            generation: rows.snapshot.generation, rowCount: rows.rowCount, unreadRowCount: unreadRowCount,
+            warnings: warnings)
+    }
+
+    /// The answers of one scan, with ids, metadata and what else was asked for.
+    private func answers(
+        _ found: RowScanner.Findings, prepared: PreparedScan, first: Int, names: [String], examples: ExampleReader
+    ) throws -> [QueryAnswer] {
+        var contributions: [[Int: [LayerContribution]]] = []
+        if request.wantsContributions {
+            let scores = zip(found.top, found.bottom).map { top, bottom in
+                Dictionary((top + bottom).map { ($0.ordinal, $0.score) }, uniquingKeysWith: { first, _ in first })
+            }
+            contributions = try LayerContributions(rows: rows, prepared: prepared, selection: selection).of(scores)
+        }
+        return try found.top.indices.map { offset in
+            let output = first + offset
+            let place = output % names.count
+            let metadata =
+                queryGroups == nil ? try queries?.metadata(place..<place + 1).first.flatMap { $0 } : nil
+            func resolve(_ entries: [TopK.Entry]) throws -> [RankedExample] {
+                var resolved = try examples.resolve(entries)
+                guard request.wantsContributions else { return resolved }
+                for (index, entry) in entries.enumerated() {
+                    resolved[index].contributions = contributions[offset][entry.ordinal] ?? []
+                }
+                return resolved
+            }
+            let top = try resolve(found.top[offset])
+            var groups = found.groups.isEmpty ? [] : found.groups[offset]
+            if let field = request.groupField {
+                let names = top.map { $0.metadata?[field]?.text ?? RowGroups.nameOfNone }
+                for index in groups.indices { groups[index].topCount = names.count { $0 == groups[index].name } }
+            }
+            return QueryAnswer(
+                identifier: names[place], metadata: metadata, dampingIndex: output / names.count, top: top,
+                bottom: try resolve(found.bottom[offset]), groups: groups)
+        }
     }
 
     /// The dampings asked for, or the default one.
@@ -155,62 +233,6 @@ private struct QuerySession {
         }
     }
 
-    /// A range of scored queries, which count through all dampings, cut by damping.
-    private func pieces(of range: Range<Int>) -> [(damping: Int, queries: Range<Int>)] {
-        let count = plan.queryCount / plan.dampingCount
-        return (0..<plan.dampingCount).compactMap { damping in
-            let part = range.clamped(to: (damping * count)..<((damping + 1) * count))
-            guard !part.isEmpty else { return nil }
-            return (damping, (part.lowerBound - damping * count)..<(part.upperBound - damping * count))
-        }
-    }
-
-    /// Reads a range of queries and puts them into the form that is scored.
-    private func prepare(_ range: Range<Int>) throws -> PreparedScan {
-        let schema = rows.snapshot.schema
-        var scorers: [LayerScorer] = []
-        let weights = plan.layers.map { layer in scales.map { $0[layer] > 0 ? 1 / $0[layer] : 0 } ?? 1 }
-        var queryNorms: [Double] = []
-        if let queries, curvature != nil {
-            var folded: [Int: [Float]] = [:]
-            for (damping, part) in pieces(of: range) {
-                for group in groups[damping] {
-                    let gradients = try group.layers.map { try queries.readFull(layer: $0, queries: part) }
-                    let preconditioned = try group.precondition(
-                        gradients, queryCount: part.count, forFittedRows: curvatureIsCurrent, workers: plan.workers)
-                    for (layer, values) in zip(group.layers, preconditioned) {
-                        folded[layer, default: []].append(contentsOf: values)
-                    }
-                }
-            }
-            scorers = plan.layers.map { layer in
-                guard let values = folded[layer] else { preconditionFailure("layer \(layer) is in no curvature group") }
-                return LayerScorer(layer: schema.layers[layer], queryCount: range.count, form: .full(values))
-            }
-        } else if let queries {
-            var squared = [Double](repeating: 0, count: range.count)
-            for (layer, weight) in zip(plan.layers, weights) {
-                scorers.append(
-                    LayerScorer(
-                        layer: schema.layers[layer], queryCount: range.count,
-                        form: try queries.readForm(layer: layer, queries: range, weight: weight)))
-                guard request.method.isCosine else { continue }
-                for (query, value) in try queries.squaredNorms(layer: layer, queries: range).enumerated() {
-                    squared[query] += weight * value
-                }
-            }
-            queryNorms = squared.map { $0.squareRoot() }
-        }
-        let dampings = pieces(of: range)
-        return PreparedScan(
-            method: request.method, queryCount: range.count, layers: plan.layers, scorers: scorers,
-            weights: weights,
-            queryNorms: queryNorms,
-            groups: request.method.needsSelfInfluence ? dampings.map { groups[$0.damping] } : [],
-            dampingOfQuery: dampings.enumerated().flatMap { place, piece in piece.queries.map { _ in place } },
-            curvatureIsCurrent: curvatureIsCurrent)
-    }
-
     /// What a score file says about itself (Formats/scores.md).
     private func scoreMetadata(queryIdentifiers: [String]) throws -> [String: String] {
         var metadata: [String: String] = [
@@ -222,6 +244,7 @@ private struct QuerySession {
             "sign": "positive = training on the example lowers the query's loss",
             "store": rows.snapshot.identity.description,
         ]
+        if request.aggregation != .none { metadata["aggregate"] = request.aggregation.rawValue }
         if let basis = rows.snapshot.schema.basis { metadata["basis"] = basis.description }
         if let scales {
             metadata["layer_scales"] =

@@ -12,6 +12,8 @@ public struct RankedExample: Sendable {
     public let score: Float
     /// User metadata, if there is any.
     public let metadata: MetadataRecord?
+    /// What each layer or group of layers adds to the score, if it was asked for.
+    public internal(set) var contributions: [LayerContribution] = []
 }
 
 /// The answer to one query.
@@ -26,6 +28,8 @@ public struct QueryAnswer: Sendable {
     public let top: [RankedExample]
     /// Lowest scores, ascending; ties by id.
     public let bottom: [RankedExample]
+    /// The examples by their value of a field, the largest sum first; empty unless asked for.
+    public let groups: [GroupScore]
 }
 
 /// The damping that a result was computed with.
@@ -49,7 +53,9 @@ public struct DampingUsed: Sendable {
 public struct QueryResult: Sendable {
     /// How the scores were computed.
     public let method: Method
-    /// One per query, in the order of the file; of several dampings one after another.
+    /// What was done with the scores of several queries.
+    public let aggregation: QueryAggregation
+    /// One per query or group of queries, in the order of the file; of several dampings one after another.
     public internal(set) var answers: [QueryAnswer]
     /// In the order of the request; empty for methods without curvature.
     public let dampings: [DampingUsed]
@@ -65,10 +71,14 @@ public struct QueryResult: Sendable {
     public let layerNames: [String]
     /// How it was answered.
     public let plan: Plan
+    /// What the scans did.
+    public internal(set) var meter: ScanMeter
     /// The store's generation.
     public let generation: UInt64
     /// Rows scored.
     public internal(set) var rowCount: Int
+    /// Rows that a deadline left unread.
+    public let unreadRowCount: Int
     /// What the reader of the answer should know.
     public internal(set) var warnings: [String]
 }

@@ -6,6 +6,18 @@ public struct QueryRequest: Sendable {
     public var method: Method
     /// The file of query gradients; not needed for self-influence.
     public var queriesPath: String?
+    /// Ids of stored examples that are the queries, instead of a file.
+    public var queryExamples: [String] = []
+    /// How the scores of several queries become one.
+    public var aggregation: QueryAggregation = .none
+    /// With an aggregation: one for each value of this field of the queries' metadata, instead of one in all.
+    public var aggregationField: String?
+    /// A metadata field of the examples whose values are to be compared.
+    public var groupField: String?
+    /// Whether to say what each layer adds to the scores of ranked examples.
+    public var wantsContributions = false
+    /// The scan stops after so many seconds with what it has.
+    public var deadlineSeconds: Double?
     /// A JSONL file of the queries' metadata; nil: the file beside the queries, if there is one.
     public var queryMetadataPath: String?
     /// Empty: `defaultRelativeDamping`, or `whitenedRelativeDamping` for a whitened store. Several are answered by the same scan. Only
@@ -56,5 +68,33 @@ public struct QueryRequest: Sendable {
         self.scoresPath = scoresPath
         self.workers = workers
         self.memoryBytes = memoryBytes
+    }
+}
+
+extension QueryRequest {
+    /// Whether queries are summed before the scan, so that each group costs as much as one query.
+    var foldsAggregation: Bool { (aggregation == .sum || aggregation == .mean) && method.isLinearInQueries }
+
+    /// Refuses what means nothing.
+    func validate() throws(EngineError) {
+        if !dampings.isEmpty, !method.needsCurvature { throw .dampingNotApplicable(method: method.rawValue) }
+        if queriesPath != nil, !queryExamples.isEmpty {
+            throw .invalidRequest("give a file of queries or --by-id, not both")
+        }
+        if aggregation == .none, aggregationField != nil {
+            throw .invalidRequest("--aggregate-by needs --aggregate mean, sum or max")
+        }
+        if aggregation != .none, !method.needsQueries {
+            throw .invalidRequest("--aggregate: method '\(method.rawValue)' has no queries")
+        }
+        if wantsContributions, !method.isSumOverLayers || (aggregation != .none && !foldsAggregation) {
+            throw .invalidRequest(
+                "--per-layer: a score of method '\(method.rawValue)'"
+                    + (aggregation == .none ? "" : " with --aggregate \(aggregation.rawValue)")
+                    + " is not a sum over layers")
+        }
+        if deadlineSeconds != nil, scoresPath != nil {
+            throw .invalidRequest("--deadline may leave examples unread, and a file of --scores must have them all")
+        }
     }
 }

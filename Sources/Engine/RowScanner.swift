@@ -1,45 +1,81 @@
 import Kernels
 import Schema
 import Scoring
+import Store
 import Synchronization
+
+/// What becomes of the scores of a scan.
+struct ScanOutput: Sendable {
+    /// Score rows that come out, and how they are made of the scanned queries' scores; nil: as they are.
+    let aggregation: (groups: QueryGroups, kind: QueryAggregation)?
+    /// Position of the scan's first score row among all.
+    let firstQuery: Int
+    let topCount: Int
+    let bottomCount: Int
+    let sink: ScoreSink?
+    let rowGroups: RowGroups?
+    /// When to stop with what there is.
+    let deadline: ContinuousClock.Instant?
+}
 
 /// One scan of the live rows: every block scored on some worker, kept in ranked lists and, if asked for, written to a file.
 struct RowScanner {
     let rows: LiveRows
     let prepared: PreparedScan
-    /// Position of the scan's first query among all queries.
-    let firstQuery: Int
-    let topCount: Int
-    let bottomCount: Int
+    let output: ScanOutput
     let workers: Int
     let examples: ExampleReader
-    let sink: ScoreSink?
     /// Stored coordinates, where the method can use them.
     let coordinates: StoredCoordinates?
 
-    /// Ranked lists by query of the scan.
-    typealias Lists = (top: [[TopK.Entry]], bottom: [[TopK.Entry]])
+    /// What a scan found.
+    struct Findings {
+        /// Ranked lists by score row.
+        var top: [[TopK.Entry]]
+        var bottom: [[TopK.Entry]]
+        /// By score row; empty without row groups.
+        var groups: [[GroupScore]]
+        /// Rows that a deadline left unread.
+        var unreadRowCount: Int
+        var meter: ScanMeter
+    }
 
     /// What one worker owns.
     private struct Worker {
         var workspace = ScoringWorkspace()
+        var meter = ScanMeter()
         var top: [TopK]
         var bottom: [TopK]
     }
 
-    /// Scores every block. The result is the same for any number of workers.
-    func scan(completedRowCount: Int, totalRowCount: Int, control: OperationControl) throws -> Lists {
-        let queryCount = prepared.queryCount
+    private var outputCount: Int {
+        guard let groups = output.aggregation?.groups else { return prepared.queryCount }
+        return prepared.queryCount / groups.queryCount * groups.names.count
+    }
+
+    /// Scores every block. The result is the same for any number of workers, unless a deadline stops them.
+    func scan(completedRowCount: Int, totalRowCount: Int, control: OperationControl) throws -> Findings {
+        let count = outputCount
         let owned = (0..<max(1, workers)).map { _ in
             Box(
                 Worker(
-                    top: (0..<queryCount).map { _ in TopK(capacity: topCount, direction: .top) },
-                    bottom: (0..<queryCount).map { _ in TopK(capacity: bottomCount, direction: .bottom) }))
+                    top: (0..<count).map { _ in TopK(capacity: output.topCount, direction: .top) },
+                    bottom: (0..<count).map { _ in TopK(capacity: output.bottomCount, direction: .bottom) }))
         }
+        let tallies = OrderedTallies(queryCount: count)
         let scannedRowCount = Atomic<Int>(completedRowCount)
+        let unreadRowCount = Atomic<Int>(0)
+        let started = ContinuousClock.now
         try forEachIndex(below: rows.blocks.count, workers: workers) { index, worker in
             try control.cancellation.check()
-            try owned[worker].state.withLock { try scan(block: index, with: &$0) }
+            if let deadline = output.deadline, ContinuousClock.now >= deadline {
+                unreadRowCount.add(rows.blocks[index].rowCount, ordering: .relaxed)
+                tallies.add([], block: index)
+                return
+            }
+            try owned[worker].state.withLock {
+                try scan(block: index, with: &$0, tallies: tallies, cancellation: control.cancellation)
+            }
             let done = scannedRowCount.add(rows.blocks[index].rowCount, ordering: .relaxed).newValue
             control.report(
                 ProgressUpdate(stage: "query", completedCount: done, totalCount: totalRowCount, byteCount: 0))
@@ -47,37 +83,51 @@ struct RowScanner {
         return try owned[0].state.withLock { first in
             for other in owned.dropFirst() {
                 other.state.withLock { other in
-                    for query in 0..<queryCount {
+                    first.meter.add(other.meter)
+                    for query in 0..<count {
                         first.top[query].merge(other.top[query])
                         first.bottom[query].merge(other.bottom[query])
                     }
                 }
             }
-            return (
-                try first.top.map { try $0.results(identifier: examples.identifier(ordinal:)) },
-                try first.bottom.map { try $0.results(identifier: examples.identifier(ordinal:)) }
-            )
+            first.meter.elapsedSeconds = (ContinuousClock.now - started) / .seconds(1)
+            return Findings(
+                top: try first.top.map { try $0.results(identifier: examples.identifier(ordinal:)) },
+                bottom: try first.bottom.map { try $0.results(identifier: examples.identifier(ordinal:)) },
+                groups: output.rowGroups.map { groups in tallies.totals.map { groups.scores($0) } } ?? [],
+                unreadRowCount: unreadRowCount.load(ordering: .relaxed), meter: first.meter)
         }
     }
 
-    private func scan(block index: Int, with worker: inout Worker) throws {
+    private func scan(
+        block index: Int, with worker: inout Worker, tallies: OrderedTallies, cancellation: Cancellation
+    ) throws {
         let block = rows.blocks[index]
-        let scores = try prepared.scores(
-            rowCount: block.rowCount, coordinates: coordinates?.read(block),
-            readTile: { try rows.readTile(block: index, layer: $0) },
-            workspace: &worker.workspace)
+        let pages = BlockPages(reader: try rows.snapshot.segmentReader(block.segment), block: block)
+        let read = worker.meter.timing(\.readSeconds) { coordinates?.read(block) }
+        var scores = try prepared.scores(
+            of: pages, coordinates: read, workspace: &worker.workspace, meter: &worker.meter,
+            check: { try cancellation.check() })
         if let position = firstNonFiniteIndex(scores.span) {
             throw EngineError.scoreOverflow(
                 example: try examples.identifier(ordinal: block.firstOrdinal + position % block.rowCount))
         }
-        for query in 0..<prepared.queryCount {
+        let started = ContinuousClock.now
+        if let (groups, kind) = output.aggregation {
+            scores = groups.reduceEach(scores, rowCount: block.rowCount, by: kind)
+        }
+        var blockTallies: [[UInt32: RowGroups.Tally]] = []
+        for query in 0..<outputCount {
             let row = scores.span.extracting(query * block.rowCount..<(query + 1) * block.rowCount)
-            try sink?.write(query: firstQuery + query, firstExample: block.firstOrdinal, scores: row)
+            try output.sink?.write(query: output.firstQuery + query, firstExample: block.firstOrdinal, scores: row)
             worker.top[query].insert(row, firstOrdinal: block.firstOrdinal)
             worker.bottom[query].insert(row, firstOrdinal: block.firstOrdinal)
             try prune(&worker.top[query])
             try prune(&worker.bottom[query])
+            if let groups = output.rowGroups { blockTallies.append(groups.tallies(block: index, scores: row)) }
         }
+        if output.rowGroups != nil { tallies.add(blockTallies, block: index) }
+        worker.meter.mergeSeconds += (ContinuousClock.now - started) / .seconds(1)
     }
 
     /// Where very many rows tie (gradients of zero), ids decide early, so that lists stay short.

@@ -9,6 +9,8 @@ public enum RowSelection: Sendable {
     case identifiers([String])
     /// The rows that pass a condition.
     case filter(RowFilter)
+    /// The rows with these ids that pass the condition.
+    case among([String], RowFilter)
 }
 
 extension LiveRows {
@@ -18,6 +20,8 @@ extension LiveRows {
         case .all: self
         case .identifiers(let identifiers): try selecting(identifiers: identifiers)
         case .filter(let filter): try selecting(filter, workers: workers)
+        case .among(let identifiers, let filter):
+            try selecting(identifiers: identifiers).selecting(filter, workers: workers)
         }
     }
 
@@ -67,12 +71,26 @@ extension LiveRows {
 
     /// A field that no row has is most likely misspelt.
     private func checkFields(of filter: RowFilter) throws {
-        var known: Set<String> = [RowFilter.identifierField]
-        for segment in snapshot.segments.indices { known.formUnion(try snapshot.segmentReader(segment).fieldNames) }
+        let known = try fieldNames().union([RowFilter.identifierField])
         for name in filter.fieldNames.sorted() where !known.contains(name) {
             throw EngineError.fieldUnknown(
-                name: name, known: known.sorted(), nearest: nearestName(to: name, among: known.sorted()))
+                option: "--where", name: name, known: known.sorted(), nearest: nearestName(to: name, among: known.sorted()))
         }
+    }
+
+    /// The rows at some ordinals, in ingest order.
+    func selecting(ordinals: [Int]) throws -> LiveRows {
+        let wanted = Set(ordinals)
+        return try restricted { block, rows in
+            rows.enumerated().filter { wanted.contains(block.firstOrdinal + $0.offset) }.map(\.element)
+        }
+    }
+
+    /// The metadata fields that any segment has.
+    func fieldNames() throws -> Set<String> {
+        var known: Set<String> = []
+        for segment in snapshot.segments.indices { known.formUnion(try snapshot.segmentReader(segment).fieldNames) }
+        return known
     }
 
     /// The same blocks with fewer rows; `choose` gets a block and its rows and gives those to keep, ascending.

@@ -104,14 +104,23 @@ public final class SegmentReader: Sendable {
     public func readPayload(_ side: VectorSide, block: Int, layer: Int, component: Int = 0) throws(StoreError)
         -> [UInt8]
     {
-        let layout = footer.layout
-        let column =
-            switch side {
-            case .left: layout.leftColumn(layer: layer, component: component)
-            case .right: layout.rightColumn(layer: layer, component: component)
-            case .dense: layout.denseColumn(layer: layer)
-            }
-        return try file.readPage(column: column, block: block)
+        try file.readPage(column: column(side, layer: layer, component: component), block: block)
+    }
+
+    /// What a vector page takes in the file.
+    public func storedByteCount(_ side: VectorSide, block: Int, layer: Int, component: Int = 0) -> Int {
+        guard let page = file.pageNumber(column: column(side, layer: layer, component: component), block: block) else {
+            preconditionFailure("a valid footer has this page")
+        }
+        return Int(file.footer.pages[page].storedLength)
+    }
+
+    private func column(_ side: VectorSide, layer: Int, component: Int) -> Int {
+        switch side {
+        case .left: footer.layout.leftColumn(layer: layer, component: component)
+        case .right: footer.layout.rightColumn(layer: layer, component: component)
+        case .dense: footer.layout.denseColumn(layer: layer)
+        }
     }
 
     /// A layer's rows of a block, verified and decoded.

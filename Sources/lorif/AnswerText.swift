@@ -27,7 +27,8 @@ func answerTable(_ result: QueryResult, elapsedSeconds: Double, width: Int, scor
             text += result.method.needsQueries ? "  most harmful\n" : "lowest self-influence\n"
             text += exampleRows(answer.bottom, width: width)
         }
-        if !answer.top.isEmpty || !answer.bottom.isEmpty { text += "\n" }
+        if !answer.groups.isEmpty { text += groupRows(answer.groups) }
+        if !answer.top.isEmpty || !answer.bottom.isEmpty || !answer.groups.isEmpty { text += "\n" }
     }
     text += footer(result, elapsedSeconds: elapsedSeconds) + "\n"
     if let scoresPath {
@@ -47,6 +48,7 @@ private func exampleRows(_ examples: [RankedExample], width: Int) -> String {
     let used = lines.map { $0.reduce(0) { count, _ in count + 1 } }.max() ?? 0
     var text = ""
     for (line, example) in zip(lines, examples) {
+        defer { text += contributionLine(example.contributions, width: width) }
         guard let snippet = snippet(of: example.metadata), width - used - 2 >= 16 else {
             text += line + "\n"
             continue
@@ -54,6 +56,30 @@ private func exampleRows(_ examples: [RankedExample], width: Int) -> String {
         text += padded(String(line), to: used) + "  " + truncated(snippet, to: width - used - 2) + "\n"
     }
     return text
+}
+
+/// The groups' sums, those with the largest first.
+private func groupRows(_ groups: [GroupScore]) -> String {
+    let shown = groups.prefix(20)
+    let cells =
+        [["", "group", "examples", "sum", "mean", "highest", "in top"]]
+        + shown.map { group in
+            [
+                "", truncated(singleLine(group.name), to: 40), grouped(group.exampleCount),
+                scoreText(Float(group.sum)), scoreText(Float(group.mean)), scoreText(group.highest),
+                grouped(group.topCount),
+            ]
+        }
+    let rest = groups.count > shown.count ? "  … \(grouped(groups.count - shown.count)) more; --format csv has all\n" : ""
+    return table(cells, right: [2, 3, 4, 5, 6]) + rest
+}
+
+/// What the layers add to a score, the largest parts first.
+private func contributionLine(_ contributions: [LayerContribution], width: Int) -> String {
+    guard !contributions.isEmpty else { return "" }
+    let parts = contributions.sorted { abs($0.score) > abs($1.score) }
+        .map { "\(truncated($0.name, to: 32)) \(scoreText($0.score))" }
+    return truncated("       = " + parts.joined(separator: ", "), to: width) + "\n"
 }
 
 /// The field that names where an example comes from.
@@ -117,13 +143,30 @@ func answerLines(_ result: QueryResult) throws -> String {
             text += "\"\(name)\":\(JSONText.number(result.dampings[answer.dampingIndex].value)),"
         }
         text += "\"id\":\(JSONText.quoted(example.identifier)),\"score\":\(JSONText.number(example.score)),"
+        if !example.contributions.isEmpty {
+            let parts = example.contributions.map { "\(JSONText.quoted($0.name)):\(JSONText.number($0.score))" }
+            text += "\"layers\":{\(parts.joined(separator: ","))},"
+        }
         text += "\"metadata\":\(example.metadata.map { JSONText.object($0) } ?? "null")}\n"
+    }
+    for answer in result.answers {
+        for (place, group) in answer.groups.enumerated() {
+            text += "{\"query\":\(JSONText.quoted(answer.identifier)),\"direction\":\"group\",\"rank\":\(place + 1),"
+            if let name = dampingColumn(result) {
+                text += "\"\(name)\":\(JSONText.number(result.dampings[answer.dampingIndex].value)),"
+            }
+            text += "\"group\":\(JSONText.quoted(group.name)),\"examples\":\(group.exampleCount),"
+            text += "\"sum\":\(JSONText.number(group.sum)),\"mean\":\(JSONText.number(group.mean)),"
+            text += "\"highest\":\(JSONText.number(group.highest)),\"top\":\(group.topCount)}\n"
+        }
     }
     return text
 }
 
 /// Comma-separated results with a header line; metadata fields follow as columns, in order of first appearance.
 func answerCSV(_ result: QueryResult) -> String {
+    if result.answers.contains(where: { !$0.groups.isEmpty }) { return groupsCSV(result) }
+    let layerNames = result.answers.lazy.flatMap { $0.top + $0.bottom }.first?.contributions.map(\.name) ?? []
     var fieldNames: [String] = []
     var known: Set<String> = []
     for (_, _, example) in results(result) {
@@ -133,7 +176,7 @@ func answerCSV(_ result: QueryResult) -> String {
     }
     var text =
         ((dampingColumn(result).map { [$0] } ?? []) + ["query", "direction", "rank", "id", "score"]
-        + fieldNames.map { "metadata.\($0)" })
+        + layerNames.map { "layer.\($0)" } + fieldNames.map { "metadata.\($0)" })
         .map(csvField).joined(separator: ",") + "\n"
     for (answer, direction, example) in results(result) {
         var cells = [
@@ -142,7 +185,8 @@ func answerCSV(_ result: QueryResult) -> String {
         if dampingColumn(result) != nil {
             cells.insert(JSONText.number(result.dampings[answer.dampingIndex].value), at: 0)
         }
-        for name in fieldNames { cells.append(plainText(example.metadata?[name])) }
+        cells += example.contributions.map { JSONText.number($0.score) }
+        for name in fieldNames { cells.append(example.metadata?[name]?.text ?? "") }
         text += cells.map(csvField).joined(separator: ",") + "\n"
     }
     return text
@@ -154,14 +198,23 @@ private func results(_ result: QueryResult) -> [(answer: QueryAnswer, direction:
     }
 }
 
-private func plainText(_ value: MetadataValue?) -> String {
-    switch value {
-    case nil, .null: ""
-    case .boolean(let value): value ? "true" : "false"
-    case .integer(let value): String(value)
-    case .number(let value): "\(value)"
-    case .string(let value), .json(let value): value
+/// The groups of every query, instead of ranked examples.
+private func groupsCSV(_ result: QueryResult) -> String {
+    let damping = dampingColumn(result)
+    let names = ["query", "rank", "group", "examples", "sum", "mean", "highest", "top"]
+    var text = ((damping.map { [$0] } ?? []) + names).joined(separator: ",") + "\n"
+    for answer in result.answers {
+        for (place, group) in answer.groups.enumerated() {
+            var cells = [
+                answer.identifier, String(place + 1), group.name, String(group.exampleCount),
+                JSONText.number(group.sum), JSONText.number(group.mean), JSONText.number(group.highest),
+                String(group.topCount),
+            ]
+            if damping != nil { cells.insert(JSONText.number(result.dampings[answer.dampingIndex].value), at: 0) }
+            text += cells.map(csvField).joined(separator: ",") + "\n"
+        }
     }
+    return text
 }
 
 private func csvField(_ text: String) -> String {

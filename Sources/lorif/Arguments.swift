@@ -32,6 +32,8 @@ extension RankChoice: ExpressibleByArgument {
 
 extension DuplicatePolicy: ExpressibleByArgument {}
 
+extension QueryAggregation: ExpressibleByArgument {}
+
 extension Atomicity: ExpressibleByArgument {}
 
 /// Numbers on the command line: `0.1` or `0.1,1,10`.
@@ -43,6 +45,22 @@ struct NumberList: ExpressibleByArgument {
         let numbers = words.compactMap { Double($0) }
         guard numbers.count == words.count, Set(numbers).count == numbers.count, numbers.count <= 64 else { return nil }
         values = numbers
+    }
+}
+
+/// A time on the command line: `5s`, `200ms`, `2min`; a bare number is seconds.
+struct TimeLimit: ExpressibleByArgument {
+    let seconds: Double
+
+    init?(argument: String) {
+        for (suffix, scale) in [("ms", 1e-3), ("min", 60.0), ("s", 1), ("", 1)] where argument.hasSuffix(suffix) {
+            guard let number = Double(argument.dropLast(suffix.count)), number > 0, number * scale < 1e9 else {
+                return nil
+            }
+            seconds = number * scale
+            return
+        }
+        return nil
     }
 }
 

@@ -18,6 +18,10 @@ struct Query: ParsableCommand {
               lorif query store queries.safetensors --relative-damping 0.1,1,10
               lorif query store queries.safetensors --scores scores.safetensors --top 0
               lorif query store --method self-influence --top 20
+              lorif query store --by-id train-00417 --method cosine
+              lorif query store queries.safetensors --aggregate mean --group-by source
+              lorif query store queries.safetensors --layers 'attention=*.attn.*' --layers 'mlp=*.mlp.*' --per-layer
+              lorif query store queries.safetensors --explain analyze
               lorif query one q1.safetensors --checkpoint two,q2.safetensors,weight=2
             """)
 
@@ -25,7 +29,14 @@ struct Query: ParsableCommand {
     var store: String
     @Argument(help: "Query gradients, a factor batch file; not used by self-influence.")
     var queries: String?
-    @Option(help: "influence, dot, cosine, whitened-dot, whitened-cosine, self-influence or relatif.")
+    @Option(
+        help: ArgumentHelp(
+            "Instead of QUERIES: a stored example by its id; may be repeated.", valueName: "id"))
+    var byId: [String] = []
+    @Option(
+        help:
+            "influence, dot, cosine, normalized-dot, l2, whitened-dot, whitened-cosine, self-influence, relatif or influence-cosine."
+    )
     var method: Method = .influence
     @Option(
         help: ArgumentHelp(
@@ -47,12 +58,30 @@ struct Query: ParsableCommand {
                 + "may be repeated.",
             valueName: "run"))
     var checkpoint: [String] = []
-    @Option(help: ArgumentHelp("Score only layers that match; may be repeated.", valueName: "glob"))
+    @Option(
+        help: ArgumentHelp(
+            "Score only layers that match; NAME=GLOB names a group for --per-layer; may be repeated.", valueName: "glob"))
     var layers: [String] = []
+    @Flag(help: "Say what each layer, or named group of layers, adds to the scores of the listed examples.")
+    var perLayer = false
+    @Option(help: "Make one answer of several queries: none, sum, mean or max of their scores for each example.")
+    var aggregate: QueryAggregation = .none
+    @Option(
+        help: ArgumentHelp(
+            "With --aggregate: one answer for each value of this field of the queries' metadata.", valueName: "field"))
+    var aggregateBy: String?
+    @Option(
+        help: ArgumentHelp(
+            "Add up the scores of the examples by the value of this metadata field.", valueName: "field"))
+    var groupBy: String?
     @Option(
         help: ArgumentHelp(
             "Score only examples that pass, as in \"source = 'bible' and length > 64\".", valueName: "condition"))
     var `where`: String?
+    @Option(
+        help: ArgumentHelp(
+            "Score only the examples with the ids in this file: one on each line, or a JSON array.", valueName: "file"))
+    var among: String?
     @Option(help: ArgumentHelp("Ask the store as it was when it got this name.", valueName: "name"))
     var snapshot: String?
     @Option(help: "Examples with the highest scores to list.")
@@ -67,8 +96,21 @@ struct Query: ParsableCommand {
     var output: String?
     @Option(help: ArgumentHelp("JSONL file with the queries' metadata.", valueName: "file"))
     var metadata: String?
-    @Flag(help: "Print how the query would be answered, and stop.")
-    var explain = false
+    @Option(
+        help: ArgumentHelp("Stop after so long, as in 5s or 200ms, with the best of what was read.", valueName: "time"))
+    var deadline: TimeLimit?
+    @Option(
+        help: ArgumentHelp(
+            "Memory for queries and scores; more queries take several scans.", valueName: "size"))
+    var memory = ByteCount(2 << 30)
+    @Option(help: ArgumentHelp("Threads; all processors unless said.", valueName: "n"))
+    var threads: Int?
+    @Option(
+        defaultAsFlag: Explanation.plan,
+        help: ArgumentHelp(
+            "Print how the query would be answered, and stop; with analyze: answer it, then say what was done.",
+            valueName: "plan|analyze"))
+    var explain: Explanation?
     @Flag(help: "With --explain: print JSON.")
     var json = false
 
@@ -87,16 +129,23 @@ struct Query: ParsableCommand {
         if let scores, !scores.hasSuffix(".safetensors"), !scores.hasSuffix(".npy") {
             throw ValidationError("--scores: the file must end in .safetensors or .npy, not '\(scores)'")
         }
-        if method.needsQueries, queries == nil {
-            throw ValidationError("method '\(method.rawValue)' needs a file of query gradients")
+        if method.needsQueries, queries == nil, byId.isEmpty {
+            throw ValidationError("method '\(method.rawValue)' needs a file of query gradients, or --by-id")
+        }
+        if let threads, !(1...1024).contains(threads) {
+            throw ValidationError("--threads must be from 1 to 1024, not \(threads)")
         }
         if ensemble != nil {
-            guard (damping?.values.count ?? relativeDamping?.values.count ?? 1) == 1, !explain else {
+            guard (damping?.values.count ?? relativeDamping?.values.count ?? 1) == 1, explain == nil else {
                 throw ValidationError("an average over checkpoints or curvatures takes one damping, and no --explain")
+            }
+            guard aggregate == .none, groupBy == nil, !perLayer, deadline == nil, byId.isEmpty else {
+                throw ValidationError(
+                    "an average over checkpoints or curvatures goes without --aggregate, --group-by, --per-layer, --deadline and --by-id")
             }
             for run in checkpoint { _ = try ScoringRun(parsing: run) }
         }
-        if json, !explain { throw ValidationError("--json goes with --explain; answers come as --format jsonl") }
+        if json, explain == nil { throw ValidationError("--json goes with --explain; answers come as --format jsonl") }
     }
 
     func run() throws {
@@ -108,13 +157,28 @@ struct Query: ParsableCommand {
             ?? []
         request.curvature = curvature
         request.layerPatterns = layers
-        if let condition = self.where { request.rows = .filter(try RowFilter(parsing: condition)) }
+        request.queryExamples = byId
+        request.aggregation = aggregate
+        request.aggregationField = aggregateBy
+        request.groupField = groupBy
+        request.wantsContributions = perLayer
+        request.deadlineSeconds = deadline?.seconds
+        request.memoryBytes = memory.value
+        if let threads { request.workers = threads }
+        let filter = try self.where.map { try RowFilter(parsing: $0) }
+        if let among {
+            let identifiers = try readIdentifiers(fromFile: among)
+            request.rows = filter.map { .among(identifiers, $0) } ?? .identifiers(identifiers)
+        } else if let filter {
+            request.rows = .filter(filter)
+        }
         request.snapshotName = snapshot
         request.topCount = top
         request.bottomCount = bottom
         request.scoresPath = scores
-        if explain {
-            try printPlan(try explainQuery(request, on: store))
+        if explain == .plan {
+            let plan = try explainQuery(request, on: store)
+            if json { try printJSON(PlanReport(plan)) } else { standardOutput(planTable(plan)) }
             return
         }
         let started = ContinuousClock.now
@@ -126,7 +190,11 @@ struct Query: ParsableCommand {
         }
         let elapsed = seconds(ContinuousClock.now - started)
         for warning in result.warnings { standardError("lorif: note: \(warning)\n") }
-        let text =
+        if explain == .analyze, json {
+            try printJSON(PlanReport(result.plan, result.meter))
+            return
+        }
+        var text =
             switch format {
             case .table:
                 answerTable(
@@ -135,6 +203,10 @@ struct Query: ParsableCommand {
             case .jsonl: try answerLines(result)
             case .csv: answerCSV(result)
             }
+        if explain == .analyze {
+            let analysis = planTable(result.plan, result.meter)
+            if format == .table { text += "\n" + analysis } else { standardError(analysis) }
+        }
         if let output {
             do {
                 try text.write(toFile: output, atomically: true, encoding: .utf8)
@@ -156,47 +228,6 @@ struct Query: ParsableCommand {
             for text in checkpoint { members += try ScoringRun(parsing: text).members }
             return ScoringRun(name: "ensemble", members: members, method: method, damping: request.dampings.first)
         }
-    }
-
-    private func printPlan(_ plan: Plan) throws {
-        if json {
-            try printJSON(
-                PlanReport(
-                    form: plan.form.rawValue, layers: plan.layers.count, queries: plan.queryCount, rows: plan.rowCount,
-                    queriesPerScan: plan.queriesPerScan, scans: plan.scanCount, workers: plan.workers,
-                    bytes: plan.byteCount, flops: plan.flopCount, memoryBytes: plan.memoryBytes,
-                    coordinatesRows: plan.coordinatesRowCount, coordinates: plan.coordinatesEncoding?.name))
-            return
-        }
-        let selfInfluence =
-            plan.coordinatesEncoding.map {
-                "coordinates (\($0.name)) of \(grouped(plan.coordinatesRowCount)) rows, factors of "
-                    + grouped(plan.rowCount - plan.coordinatesRowCount)
-            } ?? "factors of all rows"
-        standardOutput(
-            table(
-                [
-                    ["form", plan.form.rawValue],
-                    ["layers", grouped(plan.layers.count)],
-                    [
-                        "queries",
-                        (plan.dampingCount > 1
-                            ? "\(grouped(plan.queryCount / plan.dampingCount)) × \(plan.dampingCount) dampings"
-                            : grouped(plan.queryCount)) + ", \(grouped(plan.queriesPerScan)) in a scan",
-                    ],
-                    ["rows", grouped(plan.rowCount)],
-                    ["scans", grouped(plan.scanCount)],
-                    ["reads", byteText(plan.byteCount)],
-                    ["arithmetic", String(format: "%.3g GFLOP", Double(plan.flopCount) / 1e9)],
-                    ["memory", byteText(plan.memoryBytes)],
-                    ["workers", grouped(plan.workers)],
-                ] + (method.needsSelfInfluence ? [["self-influence", selfInfluence]] : [])))
-    }
-
-    private struct PlanReport: Encodable {
-        let form: String
-        let layers, queries, rows, queriesPerScan, scans, workers, bytes, flops, memoryBytes, coordinatesRows: Int
-        let coordinates: String?
     }
 }
 
