@@ -321,6 +321,7 @@ AVX2 static void narrow_bf16(const float *values, size_t count, uint8_t *codes) 
 
 const struct lorif_kernels lorif_avx2 = {
     .name = "avx2",
+    .scans = &lorif_scans_avx2,
     .widen_f16 = widen_f16,
     .widen_bf16 = widen_bf16,
     .narrow_f16 = narrow_f16,

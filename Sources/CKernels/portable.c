@@ -203,6 +203,7 @@ static double sum_of_squares(const float *values, size_t count) {
 
 const struct lorif_kernels lorif_portable = {
     .name = "portable",
+    .scans = &lorif_scans_portable,
     .widen_f16 = widen_f16,
     .widen_bf16 = widen_bf16,
     .narrow_f16 = narrow_f16,

@@ -33,10 +33,14 @@ struct lorif_code_sums {
     uint32_t largest_cell;
 };
 
+struct lorif_scans;
+
 /// The hot loops of one instruction-set tier.
 struct lorif_kernels {
     /// The tier's name, for reports.
     const char *name;
+    /// The tier's scanning loops (scan.h).
+    const struct lorif_scans *scans;
 
     /// IEEE half and bfloat16 to f32; exact, signalling NaNs become quiet.
     void (*widen_f16)(const uint8_t *codes, size_t count, float *values);
