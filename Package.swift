@@ -10,6 +10,9 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("MemberImportVisibility"),
 ]
 
+/// Where a span is handed out of memory that is not an array's.
+let spanSettings = settings + [.enableExperimentalFeature("Lifetimes")]
+
 let package = Package(
     name: "lorif",
     products: [
@@ -35,7 +38,7 @@ let package = Package(
         .target(name: "Schema", dependencies: ["Checksum"], swiftSettings: settings),
         .target(
             name: "Files", dependencies: ["CPlatform", .product(name: "SystemPackage", package: "swift-system")],
-            swiftSettings: settings),
+            swiftSettings: spanSettings),
         .target(name: "Kernels", dependencies: ["CKernels", "Schema"], swiftSettings: settings),
         .target(name: "LMDB", dependencies: ["CLMDB", "Files"], swiftSettings: settings),
         .target(name: "LinearAlgebra", dependencies: ["CLAPACKE", "COpenBLAS", "Schema"], swiftSettings: settings),
@@ -47,11 +50,11 @@ let package = Package(
             name: "Interchange", dependencies: ["Checksum", "Files", "Kernels", "Schema"], swiftSettings: settings),
         .target(
             name: "Store", dependencies: ["Checksum", "Files", "Format", "Kernels", "LMDB", "Schema", "Zstd"],
-            swiftSettings: settings),
+            swiftSettings: spanSettings),
 
         // The compute column: knows no files.
         .target(name: "Curvature", dependencies: ["LinearAlgebra", "Schema"], swiftSettings: settings),
-        .target(name: "Scoring", dependencies: ["LinearAlgebra", "Schema"], swiftSettings: settings),
+        .target(name: "Scoring", dependencies: ["Kernels", "LinearAlgebra", "Schema"], swiftSettings: settings),
 
         // Where the columns meet, and the command line.
         .target(
@@ -87,7 +90,7 @@ let package = Package(
         .testTarget(name: "LMDBTests", dependencies: ["LMDB"], swiftSettings: settings),
         .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "Schema"], swiftSettings: settings),
         .testTarget(
-            name: "ScoringTests", dependencies: ["LinearAlgebra", "Schema", "Scoring"], swiftSettings: settings),
+            name: "ScoringTests", dependencies: ["Kernels", "LinearAlgebra", "Schema", "Scoring"], swiftSettings: settings),
         .testTarget(
             name: "StoreTests", dependencies: ["Checksum", "Files", "Format", "Kernels", "LMDB", "Schema", "Store"],
             swiftSettings: settings),

@@ -1,5 +1,6 @@
 import Kernels
 import Schema
+import Scoring
 import Store
 
 /// The pages of one block of a scan, read and checked when they are asked for.
@@ -7,48 +8,88 @@ struct BlockPages {
     let reader: SegmentReader
     let block: LiveRows.Block
 
+    /// The payloads of one layer: each component's sides, or the matrices.
+    enum LayerPayloads {
+        case factors([(left: PageBytes, right: PageBytes)])
+        case dense(PageBytes)
+    }
+
     /// Rows of the block, deleted and unselected ones too.
     var storedRowCount: Int { reader.rows(ofBlock: block.block).count }
 
+    /// The row of the block that has a place among the live ones.
+    func storedRow(ofLive row: Int) -> Int { block.selection?[row] ?? row }
+
+    /// The payloads of one layer, for all rows of the block.
+    func payloads(layer index: Int, meter: inout ScanMeter) throws -> LayerPayloads {
+        guard let rank = reader.schema.layers[index].rank else {
+            return .dense(try payload(.dense, layer: index, component: 0, meter: &meter))
+        }
+        return .factors(
+            try (0..<rank).map { component in
+                (
+                    left: try payload(.left, layer: index, component: component, meter: &meter),
+                    right: try payload(.right, layer: index, component: component, meter: &meter)
+                )
+            })
+    }
+
     /// The decoded live rows of one layer.
     func readTile(layer index: Int, meter: inout ScanMeter) throws -> LayerTile {
+        let payloads = try payloads(layer: index, meter: &meter)
         let layer = reader.schema.layers[index]
-        let rowCount = storedRowCount
-        func vectors(_ side: VectorSide, length: Int) throws -> [Float] {
-            let components = side == .dense ? 1 : layer.rank ?? 1
-            var values = [Float](repeating: 0, count: components * rowCount * length)
-            for component in 0..<components {
-                let payload = try readPayload(side, layer: index, component: component, meter: &meter)
-                meter.timing(\.decodeSeconds) {
-                    var span = values.mutableSpan
-                    var part = span._mutatingExtracting(component * rowCount * length..<(component + 1) * rowCount * length)
-                    decodeVectors(
-                        payload.span.bytes, rowCount: rowCount, length: length, encoding: reader.schema.encoding,
-                        into: &part)
-                }
+        let tile = meter.timing(\.decodeSeconds) {
+            switch payloads {
+            case .dense(let page):
+                LayerTile(
+                    layer: layer, rowCount: storedRowCount, dense: decoded([page], length: layer.gradientLength))
+            case .factors(let components):
+                LayerTile(
+                    layer: layer, rowCount: storedRowCount,
+                    left: decoded(components.map(\.left), length: layer.inputDimension),
+                    right: decoded(components.map(\.right), length: layer.outputDimension))
             }
-            return values
         }
-        let tile =
-            layer.rank == nil
-            ? LayerTile(layer: layer, rowCount: rowCount, dense: try vectors(.dense, length: layer.gradientLength))
-            : LayerTile(
-                layer: layer, rowCount: rowCount, left: try vectors(.left, length: layer.inputDimension),
-                right: try vectors(.right, length: layer.outputDimension))
+        try reader.checkMapping()
         guard let selection = block.selection else { return tile }
         return tile.selecting(selection)
     }
 
-    /// The codes of one side of a layer, for all rows of the block.
-    func readPayload(_ side: VectorSide, layer: Int, component: Int = 0, meter: inout ScanMeter) throws -> [UInt8] {
-        let (payload, byteCount) = try meter.timing(\.readSeconds) {
-            (
-                try reader.readPayload(side, block: block.block, layer: layer, component: component),
-                reader.storedByteCount(side, block: block.block, layer: layer, component: component)
-            )
+    /// One row of a layer, decoded.
+    func row(_ row: Int, layer index: Int, of payloads: LayerPayloads) -> LayerTile {
+        let layer = reader.schema.layers[index]
+        func vector(_ page: PageBytes, length: Int) -> [Float] {
+            decodeVector(page.span, row: row, rowCount: storedRowCount, length: length, encoding: reader.schema.encoding)
         }
-        meter.factorByteCount += byteCount
+        switch payloads {
+        case .dense(let page):
+            return LayerTile(layer: layer, rowCount: 1, dense: vector(page, length: layer.gradientLength))
+        case .factors(let components):
+            return LayerTile(
+                layer: layer, rowCount: 1, left: components.flatMap { vector($0.left, length: layer.inputDimension) },
+                right: components.flatMap { vector($0.right, length: layer.outputDimension) })
+        }
+    }
+
+    private func decoded(_ pages: [PageBytes], length: Int) -> [Float] {
+        let count = storedRowCount * length
+        var values = [Float](repeating: 0, count: pages.count * count)
+        for (component, page) in pages.enumerated() {
+            var span = values.mutableSpan
+            var part = span._mutatingExtracting(component * count..<(component + 1) * count)
+            decodeVectors(
+                page.span, rowCount: storedRowCount, length: length, encoding: reader.schema.encoding, into: &part)
+        }
+        return values
+    }
+
+    private func payload(
+        _ side: VectorSide, layer: Int, component: Int, meter: inout ScanMeter
+    ) throws -> PageBytes {
+        meter.factorByteCount += reader.storedByteCount(side, block: block.block, layer: layer, component: component)
         meter.pageCount += 1
-        return payload
+        return try meter.timing(\.readSeconds) {
+            try reader.payload(side, block: block.block, layer: layer, component: component)
+        }
     }
 }

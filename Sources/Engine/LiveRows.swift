@@ -91,10 +91,14 @@ struct LiveRows: Sendable {
     /// What the planner needs to know.
     func statistics(coordinates: StoredCoordinates? = nil) throws -> ScanStatistics {
         let schema = snapshot.schema
+        var segmentByteCount = 0
+        var residentByteCount: Int? = 0
         var layerByteCounts = Array(repeating: 0, count: schema.layers.count)
         var uncovered = layerByteCounts
         for segment in snapshot.segments.indices {
             let reader = try snapshot.segmentReader(segment)
+            segmentByteCount += reader.identity.fileLength
+            residentByteCount = residentByteCount.flatMap { sum in reader.residentByteCount.map { sum + $0 } }
             let isCovered = coordinates?.covers(segment: segment) ?? false
             for (layer, count) in reader.storedLayerByteCounts.enumerated() {
                 layerByteCounts[layer] += count
@@ -105,7 +109,8 @@ struct LiveRows: Sendable {
             schema: schema, rowCount: rowCount, largestBlockRowCount: blocks.map(\.rowCount).max() ?? 0,
             layerByteCounts: layerByteCounts, uncoveredLayerByteCounts: uncovered,
             coordinatesRowCount: coordinates?.coveredRowCount ?? 0, coordinatesByteCount: coordinates?.byteCount ?? 0,
-            coordinatesEncoding: coordinates?.encoding)
+            coordinatesEncoding: coordinates?.encoding, segmentByteCount: segmentByteCount,
+            residentByteCount: residentByteCount)
     }
 
     /// The index of the block that holds an ordinal. O(log blocks).

@@ -13,8 +13,30 @@ public struct Plan: Sendable, Hashable {
         case coordinates
     }
 
+    /// How rows meet queries.
+    public enum Kernel: String, Sendable {
+        /// Pages are decoded to tiles in f32, which go through matrix products.
+        case tiles
+        /// Rows are widened and multiplied in registers, where they lie.
+        case pages
+        /// Low-bit codes are looked up in tables of the queries; rows that the estimates leave open are scored again, exactly.
+        case tables
+    }
+
+    /// Where the rows' pages are before the scan.
+    public enum Residency: String, Sendable {
+        /// In the page cache, nearly all of them.
+        case memory
+        /// To be read from disk: more threads than processors keep it busy.
+        case disk
+    }
+
     /// How scores are computed.
     public let form: Form
+    /// By which kernels.
+    public let kernel: Kernel
+    /// Where the pages are.
+    public let residency: Residency
     /// Store positions of the layers read.
     public let layers: [Int]
     /// Queries in all, those of each damping counted.
@@ -55,22 +77,42 @@ struct ScanStatistics: Sendable {
     var coordinatesRowCount = 0
     var coordinatesByteCount = 0
     var coordinatesEncoding: Encoding?
+    /// Bytes of the segments, and of these in the page cache; nil if the system cannot say.
+    var segmentByteCount = 0
+    var residentByteCount: Int?
+}
+
+/// What a query asks of the scan.
+struct ScanDemand: Sendable {
+    let method: Method
+    let layers: [Int]
+    /// Scored vectors of each damping.
+    let queryCount: Int
+    let dampingCount: Int
+    /// nil for full queries.
+    let queryRank: Int?
+    /// By layer, for self-influence.
+    let basisRanks: [Int: Int]
+    /// Whether every score is wanted and not only the best.
+    let wantsAllScores: Bool
+    /// Whether all queries must be scored in the same scan.
+    let isOneScan: Bool
 }
 
 /// Chooses the plan of a query; a pure function of its arguments.
 enum Planner {
-    static func plan(
-        method: Method, layers: [Int], queryCount: Int, dampingCount: Int = 1, queryRank: Int?, basisRanks: [Int: Int],
-        statistics: ScanStatistics, workers: Int, memoryBytes: Int, isOneScan: Bool = false
-    ) -> Plan {
+    static func plan(_ demand: ScanDemand, statistics: ScanStatistics, workers: Int?, memoryBytes: Int) -> Plan {
+        let (method, layers, queryRank) = (demand.method, demand.layers, demand.queryRank)
         let schema = statistics.schema
-        let queryCount = max(1, queryCount) * dampingCount
+        let queryCount = max(1, demand.queryCount) * demand.dampingCount
         let form: Plan.Form = !method.needsQueries ? .coordinates : (method.needsCurvature ? .folded : .direct)
+        let processorCount = availableProcessorCount()
+        let residency: Plan.Residency =
+            statistics.residentByteCount.map { $0 < statistics.segmentByteCount / 10 * 9 } ?? false ? .disk : .memory
         let gradientLength = layers.reduce(0) { $0 + schema.layers[$1].gradientLength }
 
         // Per worker: one layer's decoded tile; shared: the prepared queries and one score block a worker.
         let tileNumbers = layers.map { schema.layers[$0].storedNumberCount }.max() ?? 0
-        let tileBytes = 2 * 4 * tileNumbers * statistics.largestBlockRowCount * workers
         let queryNumbers =
             form == .direct
             ? layers.reduce(0) { sum, layer in
@@ -78,11 +120,31 @@ enum Planner {
                 return sum
                     + (queryRank.map { $0 * (shape.inputDimension + shape.outputDimension) } ?? shape.gradientLength)
             } : gradientLength
-        // Folding holds the queries twice more in Double for a moment.
-        let bytesPerQuery = (form == .folded ? 20 : 4) * queryNumbers + 4 * statistics.largestBlockRowCount * workers
-        let available = memoryBytes - tileBytes
-        let queriesPerScan =
-            isOneScan ? queryCount : max(1, min(queryCount, available / max(1, bytesPerQuery)))
+        // Tables have 32 bytes for every four bits of codes.
+        let tableBytes = schema.encoding.interleavedRowCount > 1 ? 8 * schema.encoding.bitsPerNumber * queryNumbers : 0
+        func kernel(queryCount: Int) -> Plan.Kernel {
+            let isInnerProduct = !method.needsRowNorms && !method.needsSelfInfluence
+            let isUseful = layers.allSatisfy {
+                PageScorer.isUseful(
+                    layer: schema.layers[$0], encoding: schema.encoding, queryCount: queryCount,
+                    queryRank: form == .direct ? queryRank : nil, allowsEstimates: !demand.wantsAllScores)
+            }
+            guard isInnerProduct, isUseful else { return .tiles }
+            return schema.encoding.interleavedRowCount > 1 ? .tables : .pages
+        }
+        func plan(_ kernel: Plan.Kernel) -> (workers: Int, tileBytes: Int, bytesPerQuery: Int, queriesPerScan: Int) {
+            // Threads that wait for the disk leave the processors to others.
+            let workers = workers ?? (kernel != .tiles && residency == .disk ? 4 * processorCount : processorCount)
+            let tileBytes = kernel == .tiles ? 2 * 4 * tileNumbers * statistics.largestBlockRowCount * workers : 0
+            // Folding holds the queries twice more in Double for a moment.
+            let bytesPerQuery =
+                (form == .folded ? 20 : 4) * queryNumbers + (kernel == .tables ? tableBytes : 0)
+                + (kernel == .tables ? 8 : 4) * statistics.largestBlockRowCount * workers
+            let most = max(1, min(queryCount, (memoryBytes - tileBytes) / max(1, bytesPerQuery)))
+            return (workers, tileBytes, bytesPerQuery, demand.isOneScan ? queryCount : most)
+        }
+        let kernelUsed = kernel(queryCount: queryCount)
+        let (workers, tileBytes, bytesPerQuery, queriesPerScan) = plan(kernelUsed)
         let scanCount = (queryCount + queriesPerScan - 1) / queriesPerScan
 
         var flopsPerRow = 0
@@ -94,14 +156,14 @@ enum Planner {
                     layer: shape, queryCount: queryCount, queryRank: form == .direct ? queryRank : nil)
             }
             if method.needsSelfInfluence {
-                projectionFlopsPerRow += 2 * (basisRanks[layer] ?? 0) * shape.gradientLength * scanCount
+                projectionFlopsPerRow += 2 * (demand.basisRanks[layer] ?? 0) * shape.gradientLength * scanCount
             }
         }
         // Self-influence by itself reads no factors of rows that have coordinates.
         let layerByteCounts = method.needsQueries ? statistics.layerByteCounts : statistics.uncoveredLayerByteCounts
         return Plan(
-            form: form, layers: layers, queryCount: queryCount, dampingCount: dampingCount,
-            rowCount: statistics.rowCount,
+            form: form, kernel: kernelUsed, residency: residency, layers: layers, queryCount: queryCount,
+            dampingCount: demand.dampingCount, rowCount: statistics.rowCount,
             queriesPerScan: queriesPerScan, scanCount: scanCount, workers: workers,
             byteCount: (layers.reduce(0) { $0 + layerByteCounts[$1] } + statistics.coordinatesByteCount) * scanCount,
             flopCount: flopsPerRow * statistics.rowCount

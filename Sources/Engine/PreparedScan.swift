@@ -10,8 +10,10 @@ struct PreparedScan: Sendable {
     let queryCount: Int
     /// Store positions of the layers read, ascending.
     let layers: [Int]
-    /// By position in `layers`; empty for self-influence.
+    /// By position in `layers`; empty for self-influence, and where `pageScan` does.
     let scorers: [LayerScorer]
+    /// Scores rows in their pages, where that is better than decoding them.
+    let pageScan: PageScan?
     /// By position in `layers`: what a layer's inner products count; the queries in `scorers` have it multiplied in already.
     let weights: [Double]
     /// By query: ‖g_q‖ over the selected layers in the weighted inner product, or in the metric (H + λI)⁻¹ for `influence-cosine`;

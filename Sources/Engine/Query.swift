@@ -110,12 +110,15 @@ private struct QuerySession {
             method.needsSelfInfluence ? curvature.flatMap { StoredCoordinates(rows: rows, curvature: $0) } : nil
         let folds = request.foldsAggregation
         plan = Planner.plan(
-            method: method, layers: layers, queryCount: (folds ? queryGroups?.names.count : queries?.count) ?? 1,
-            dampingCount: curvature == nil ? 1 : groups.count, queryRank: folds ? nil : queries?.largestRank,
-            basisRanks: Dictionary(
-                uniqueKeysWithValues: groups[0].flatMap { group in group.layers.map { ($0, group.rank) } }),
-            statistics: try rows.statistics(coordinates: coordinates), workers: request.workers,
-            memoryBytes: request.memoryBytes, isOneScan: queryGroups != nil && !folds)
+            ScanDemand(
+                method: method, layers: layers, queryCount: (folds ? queryGroups?.names.count : queries?.count) ?? 1,
+                dampingCount: curvature == nil ? 1 : groups.count, queryRank: folds ? nil : queries?.largestRank,
+                basisRanks: Dictionary(
+                    uniqueKeysWithValues: groups[0].flatMap { group in group.layers.map { ($0, group.rank) } }),
+                wantsAllScores: request.scoresPath != nil || request.groupField != nil || (queryGroups != nil && !folds),
+                isOneScan: queryGroups != nil && !folds),
+            statistics: try rows.statistics(coordinates: coordinates), workers: request.scanWorkers,
+            memoryBytes: request.memoryBytes)
         if queryGroups != nil, !folds, plan.memoryBytes > request.memoryBytes {
             throw EngineError.memoryTooSmall(needed: plan.memoryBytes, given: request.memoryBytes)
         }
@@ -132,7 +135,7 @@ private struct QuerySession {
             folding: request.foldsAggregation
                 ? queryGroups.map { ($0, request.aggregation == .mean) } : nil,
             groups: groups, scales: scales, curvatureIsCurrent: curvatureIsCurrent, workers: plan.workers,
-            queriesAtOnce: plan.queriesPerScan)
+            queriesAtOnce: plan.queriesPerScan, kernel: plan.kernel, wantsContributions: request.wantsContributions)
     }
 
     func run(control: OperationControl) throws -> QueryResult {

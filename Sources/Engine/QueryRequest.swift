@@ -37,8 +37,10 @@ public struct QueryRequest: Sendable {
     public var bottomCount: Int
     /// Where to write the full score matrix (.safetensors or .npy).
     public var scoresPath: String?
-    /// Threads that scan.
+    /// Threads that compute.
     public var workers: Int
+    /// Threads that scan; nil: as many as the plan finds good, more than processors where they wait for the disk.
+    public var scanWorkers: Int?
     /// Bytes that prepared queries and score blocks may take; more queries are scored in several scans.
     public var memoryBytes: Int
 

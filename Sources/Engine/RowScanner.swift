@@ -104,10 +104,20 @@ struct RowScanner {
     ) throws {
         let block = rows.blocks[index]
         let pages = BlockPages(reader: try rows.snapshot.segmentReader(block.segment), block: block)
-        let read = worker.meter.timing(\.readSeconds) { coordinates?.read(block) }
-        var scores = try prepared.scores(
-            of: pages, coordinates: read, workspace: &worker.workspace, meter: &worker.meter,
-            check: { try cancellation.check() })
+        let check = { try cancellation.check() }
+        var scores: [Float]
+        if let pageScan = prepared.pageScan {
+            let found = try pageScan.scores(of: pages, meter: &worker.meter, check: check)
+            if pageScan.refiner != nil {
+                try rank(found, by: pageScan, pages, with: &worker)
+                return
+            }
+            scores = found.scores
+        } else {
+            let read = worker.meter.timing(\.readSeconds) { coordinates?.read(block) }
+            scores = try prepared.scores(
+                of: pages, coordinates: read, workspace: &worker.workspace, meter: &worker.meter, check: check)
+        }
         if let position = firstNonFiniteIndex(scores.span) {
             throw EngineError.scoreOverflow(
                 example: try examples.identifier(ordinal: block.firstOrdinal + position % block.rowCount))
@@ -127,6 +137,25 @@ struct RowScanner {
             if let groups = output.rowGroups { blockTallies.append(groups.tallies(block: index, scores: row)) }
         }
         if output.rowGroups != nil { tallies.add(blockTallies, block: index) }
+        worker.meter.mergeSeconds += (ContinuousClock.now - started) / .seconds(1)
+    }
+
+    /// Ranks a block's rows by estimates and, where these leave it open, by exact scores.
+    private func rank(
+        _ found: PageScan.Scores, by scan: PageScan, _ pages: BlockPages, with worker: inout Worker
+    ) throws {
+        let started = ContinuousClock.now
+        for query in 0..<scan.queryCount {
+            do {
+                worker.meter.refinedRowCount += try scan.rank(
+                    found, query: query, pages: pages, top: &worker.top[query], bottom: &worker.bottom[query])
+            } catch let error as ScoreNotFinite {
+                throw EngineError.scoreOverflow(
+                    example: try examples.identifier(ordinal: pages.block.firstOrdinal + error.row))
+            }
+            try prune(&worker.top[query])
+            try prune(&worker.bottom[query])
+        }
         worker.meter.mergeSeconds += (ContinuousClock.now - started) / .seconds(1)
     }
 

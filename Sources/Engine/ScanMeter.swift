@@ -6,6 +6,8 @@ public struct ScanMeter: Sendable, Hashable {
     public internal(set) var coordinatesByteCount = 0
     /// Pages of factors and matrices read.
     public internal(set) var pageCount = 0
+    /// Rows that estimates left open and that were scored again, counted for each query.
+    public internal(set) var refinedRowCount = 0
     /// Seconds in reading and checking pages, over all workers.
     public internal(set) var readSeconds = 0.0
     /// Seconds in decompressing and decoding them to f32; 0 where the kernel works on codes.
@@ -28,6 +30,7 @@ public struct ScanMeter: Sendable, Hashable {
         factorByteCount += other.factorByteCount
         coordinatesByteCount += other.coordinatesByteCount
         pageCount += other.pageCount
+        refinedRowCount += other.refinedRowCount
         readSeconds += other.readSeconds
         decodeSeconds += other.decodeSeconds
         arithmeticSeconds += other.arithmeticSeconds

@@ -19,6 +19,10 @@ struct ScanPreparation: Sendable {
     let workers: Int
     /// Gradients that are read at once where queries are summed.
     let queriesAtOnce: Int
+    /// Whether rows are scored in their pages, and whether by estimates.
+    let kernel: Plan.Kernel
+    /// Whether single rows will be scored layer by layer afterwards.
+    let wantsContributions: Bool
 
     /// Scored vectors of each damping.
     private var vectorCount: Int { folding?.groups.names.count ?? queries?.count ?? 1 }
@@ -36,18 +40,30 @@ struct ScanPreparation: Sendable {
     /// Reads some of the queries and puts them into the form that is scored.
     func prepare(_ range: Range<Int>) throws -> PreparedScan {
         let weights = layers.map { layer in scales.map { $0[layer] > 0 ? 1 / $0[layer] : 0 } ?? 1 }
-        var scorers: [LayerScorer] = []
+        var forms: [QueryForm] = []
         var queryNorms: [Double] = []
         if let queries {
             if !groups[0].isEmpty {
-                (scorers, queryNorms) = try preconditioned(queries, range)
+                (forms, queryNorms) = try preconditioned(queries, range)
             } else {
-                (scorers, queryNorms) = try direct(queries, range, weights: weights)
+                (forms, queryNorms) = try direct(queries, range, weights: weights)
             }
         }
+        let shapes = layers.map { schema.layers[$0] }
+        var pageScan: PageScan?
+        if kernel != .tiles {
+            pageScan = PageScan(
+                layers: layers,
+                scorers: zip(shapes, forms).map {
+                    PageScorer(layer: $0, encoding: schema.encoding, queryCount: range.count, form: $1)
+                }, refiner: kernel == .tables ? RowRefiner(layers: shapes, forms: forms) : nil, queryCount: range.count)
+        }
+        let scorers =
+            pageScan == nil || wantsContributions
+            ? zip(shapes, forms).map { LayerScorer(layer: $0, queryCount: range.count, form: $1) } : []
         let pieces = pieces(of: range)
         return PreparedScan(
-            method: method, queryCount: range.count, layers: layers, scorers: scorers, weights: weights,
+            method: method, queryCount: range.count, layers: layers, scorers: scorers, pageScan: pageScan, weights: weights,
             queryNorms: queryNorms, groups: method.needsSelfInfluence ? pieces.map { groups[$0.damping] } : [],
             dampingOfQuery: pieces.enumerated().flatMap { place, piece in piece.vectors.map { _ in place } },
             curvatureIsCurrent: curvatureIsCurrent)
@@ -56,7 +72,7 @@ struct ScanPreparation: Sendable {
     /// The curvature folded into full-rank queries: P = (H + λI)⁻¹ q.
     private func preconditioned(
         _ queries: QueryGradients, _ range: Range<Int>
-    ) throws -> (scorers: [LayerScorer], norms: [Double]) {
+    ) throws -> (forms: [QueryForm], norms: [Double]) {
         var folded: [Int: [Float]] = [:]
         var squared = [Double](repeating: 0, count: method == .influenceCosine ? range.count : 0)
         // Rows have nothing outside the span of the fitted ones, but a query has, and it counts in the query's norm.
@@ -81,11 +97,11 @@ struct ScanPreparation: Sendable {
             }
             first += part.count
         }
-        let scorers = layers.map { layer in
+        let forms = layers.map { layer -> QueryForm in
             guard let values = folded[layer] else { preconditionFailure("layer \(layer) is in no curvature group") }
-            return LayerScorer(layer: schema.layers[layer], queryCount: range.count, form: .full(values))
+            return .full(values)
         }
-        return (scorers, squared.map { $0.squareRoot() })
+        return (forms, squared.map { $0.squareRoot() })
     }
 
     /// Gradients of some scored vectors at one layer, as full matrices.
@@ -102,14 +118,12 @@ struct ScanPreparation: Sendable {
     /// Gradients as given, times the layers' weights; those that are summed are divided by their norms first where the method does.
     private func direct(
         _ queries: QueryGradients, _ range: Range<Int>, weights: [Double]
-    ) throws -> (scorers: [LayerScorer], norms: [Double]) {
+    ) throws -> (forms: [QueryForm], norms: [Double]) {
         guard let folding else {
-            let scorers = try zip(layers, weights).map { layer, weight in
-                LayerScorer(
-                    layer: schema.layers[layer], queryCount: range.count,
-                    form: try queries.readForm(layer: layer, queries: range, weight: weight))
+            let forms = try zip(layers, weights).map { layer, weight in
+                try queries.readForm(layer: layer, queries: range, weight: weight)
             }
-            return (scorers, method.needsQueryNorms ? try norms(queries, range, weights: weights) : [])
+            return (forms, method.needsQueryNorms ? try norms(queries, range, weights: weights) : [])
         }
         let members = folding.groups.members[range]
         let shares = try members.map { members -> [Double] in
@@ -120,14 +134,14 @@ struct ScanPreparation: Sendable {
                 return norm > 0 ? 1 / (norm * divisor) : 0
             }
         }
-        let scorers = try zip(layers, weights).map { layer, weight in
+        let forms = try zip(layers, weights).map { layer, weight -> QueryForm in
             let sums = try zip(members, shares).flatMap { members, shares in
                 try queries.readSum(
                     layer: layer, queries: members, weights: shares.map { $0 * weight }, atMost: queriesAtOnce)
             }
-            return LayerScorer(layer: schema.layers[layer], queryCount: range.count, form: .full(sums))
+            return .full(sums)
         }
-        return (scorers, method.needsQueryNorms ? [Double](repeating: 1, count: range.count) : [])
+        return (forms, method.needsQueryNorms ? [Double](repeating: 1, count: range.count) : [])
     }
 
     /// ‖g_q‖ in the weighted inner product.

@@ -1,3 +1,4 @@
+import CPlatform
 import Glibc
 
 /// A regular file open for reading at any offset, from any number of threads.
@@ -58,6 +59,21 @@ public final class ReadableFile: Sendable {
     /// Asks the kernel to begin reading a range, which will be read soon. A hint.
     public func prefetch(_ range: Range<Int>) {
         _ = posix_fadvise(descriptor, off_t(range.lowerBound), off_t(range.count), POSIX_FADV_WILLNEED)
+    }
+
+    /// The file as memory, from now on; empty files cannot be mapped.
+    public func map() throws(FileError) -> MappedFile {
+        precondition(byteCount > 0, "an empty file cannot be mapped")
+        var address: UnsafeRawPointer?
+        let slot = unsafe lorif_map_file(descriptor, byteCount, &address)
+        guard slot >= 0, let address = unsafe address else { throw .last("map", path) }
+        return unsafe MappedFile(path: path, slot: slot, bytes: UnsafeRawBufferPointer(start: address, count: byteCount))
+    }
+
+    /// Bytes of a range that are in the page cache; nil if the system cannot say.
+    public func residentByteCount(_ range: Range<Int>) -> Int? {
+        let count = lorif_resident_byte_count(descriptor, Int64(range.lowerBound), Int64(range.count))
+        return count < 0 ? nil : Int(count)
     }
 
     /// Fills `buffer` from `offset` on; fewer bytes are an error.

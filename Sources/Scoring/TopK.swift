@@ -54,6 +54,9 @@ public struct TopK: Sendable {
         capacity > 0 && key(score) >= boundary
     }
 
+    /// Whether there are fewer results than wanted, so that any score is admitted.
+    public var isOpen: Bool { capacity > 0 && boundary == -.infinity }
+
     private func key(_ score: Float) -> Float { direction == .top ? score : -score }
 
     /// Offers one row; each ordinal once. O(log k), constant when refused. The score must be a number.

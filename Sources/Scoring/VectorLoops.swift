@@ -143,3 +143,37 @@ func reconstruct(_ tile: LayerTile, rows: Range<Int>, matrixRows: Range<Int>, in
         }
     }
 }
+
+/// uᵀ P v in Double: P is left.count × right.count, row-major. Rounding is below 2⁻⁵⁰ of the sum of magnitudes at any size in use.
+func bilinearForm(_ matrix: Span<Float>, left: Span<Float>, right: Span<Float>) -> Double {
+    precondition(matrix.count == left.count * right.count, "the matrix does not match the vectors")
+    var sum = 0.0
+    for row in 0..<left.count {
+        sum += Double(left[row]) * doubleDot(matrix, from: row * right.count, right)
+    }
+    return sum
+}
+
+/// Σ a[first + i] · b[i] in Double, four interleaved sums, then the tail.
+func doubleDot(_ a: Span<Float>, from first: Int, _ b: Span<Float>) -> Double {
+    precondition(first >= 0 && first + b.count <= a.count, "the vectors do not match")
+    return unsafe a.withUnsafeBufferPointer { a in
+        unsafe b.withUnsafeBufferPointer { b in
+            guard let x = a.baseAddress, let y = b.baseAddress else { return 0 }
+            var lanes = SIMD4<Double>(repeating: 0)
+            var index = 0
+            while index + 4 <= b.count {
+                let left = unsafe UnsafeRawPointer(x + first + index).loadUnaligned(as: SIMD4<Float>.self)
+                let right = unsafe UnsafeRawPointer(y + index).loadUnaligned(as: SIMD4<Float>.self)
+                lanes += SIMD4<Double>(left) * SIMD4<Double>(right)
+                index += 4
+            }
+            var sum = lanes.sum()
+            while index < b.count {
+                unsafe sum += Double(x[first + index]) * Double(y[index])
+                index += 1
+            }
+            return sum
+        }
+    }
+}

@@ -1,6 +1,7 @@
 import Checksum
 import Files
 public import Format
+import Synchronization
 import Zstd
 
 /// Reads a paged file: the footer at once, pages on demand, each verified before it is used.
@@ -19,6 +20,8 @@ public final class PagedFileReader: Sendable {
     let file: ReadableFile
     /// Page numbers by (column, block).
     private let pageNumbers: [UInt64: Int]
+    /// The file as memory, from the first time that it is wanted so.
+    private let mapping = Mutex<MappedFile?>(nil)
 
     /// Opens the file and reads its footer: one read when the identity is known, else header, tail and footer.
     ///
@@ -83,6 +86,36 @@ public final class PagedFileReader: Sendable {
         let stored = try readStored(number)
         // A raw page is its payload: no copy.
         return footer.pages[number].codec == .raw ? stored : try payload(of: number, checked: stored.span.bytes)
+    }
+
+    /// The payload of a page, verified: where it lies in the mapped file, or decompressed.
+    ///
+    /// What came of it must not be used before `checkMapping`.
+    func mappedPage(_ number: Int) throws(StoreError) -> PageBytes {
+        let entry = footer.pages[number]
+        let stored = try mapped().bytes(Int(entry.offset)..<Int(entry.end))
+        do throws(StoreError) {
+            try expectChecksum(of: number, stored: stored.span)
+        } catch {
+            try checkMapping()
+            throw error
+        }
+        return entry.codec == .raw ? PageBytes(stored) : PageBytes(try payload(of: number, checked: stored.span))
+    }
+
+    /// Throws if the file has been truncated under the mapping.
+    func checkMapping() throws(StoreError) {
+        guard mapping.withLock({ $0?.hasShrunk ?? false }) else { return }
+        throw .file(.shortRead(path: path, offset: 0, expected: identity.fileLength, found: 0))
+    }
+
+    private func mapped() throws(StoreError) -> MappedFile {
+        try mapping.withLock { (mapping) throws(StoreError) -> MappedFile in
+            if let mapping { return mapping }
+            let new = try wrapping { () throws(FileError) in try file.map() }
+            mapping = new
+            return new
+        }
     }
 
     /// A page's bytes as they are stored, if they have its checksum.

@@ -93,7 +93,7 @@ public final class SegmentReader: Sendable {
     }
 
     /// Asks the kernel to begin reading the pages of a block.
-    func prefetch(block: Int) {
+    public func prefetch(block: Int) {
         guard let first = file.pageNumber(column: 0, block: block),
             let last = file.pageNumber(column: footer.layout.identifierColumn, block: block)
         else { return }
@@ -106,6 +106,20 @@ public final class SegmentReader: Sendable {
     {
         try file.readPage(column: column(side, layer: layer, component: component), block: block)
     }
+
+    /// The same without a copy where the file has the payload as it is. What came of it must not be used before `checkMapping`.
+    public func payload(_ side: VectorSide, block: Int, layer: Int, component: Int = 0) throws(StoreError) -> PageBytes {
+        guard let page = file.pageNumber(column: column(side, layer: layer, component: component), block: block) else {
+            preconditionFailure("a valid footer has this page")
+        }
+        return try file.mappedPage(page)
+    }
+
+    /// Throws if the file was truncated while payloads of it were read.
+    public func checkMapping() throws(StoreError) { try file.checkMapping() }
+
+    /// Bytes of the file that are in the page cache; nil if the system cannot say.
+    public var residentByteCount: Int? { file.file.residentByteCount(0..<identity.fileLength) }
 
     /// What a vector page takes in the file.
     public func storedByteCount(_ side: VectorSide, block: Int, layer: Int, component: Int = 0) -> Int {

@@ -15,6 +15,7 @@ enum Explanation: String, ExpressibleByArgument, CaseIterable {
 func planTable(_ plan: Plan, _ meter: ScanMeter? = nil) -> String {
     var rows = [
         ["form", plan.form.rawValue],
+        ["kernel", kernelText(plan.kernel)],
         ["layers", grouped(plan.layers.count)],
         [
             "queries",
@@ -24,7 +25,7 @@ func planTable(_ plan: Plan, _ meter: ScanMeter? = nil) -> String {
         ],
         ["rows", grouped(plan.rowCount)],
         ["scans", grouped(plan.scanCount)],
-        ["reads", byteText(plan.byteCount)],
+        ["reads", "\(byteText(plan.byteCount)) from \(plan.residency == .memory ? "the page cache" : "disk")"],
         ["arithmetic", String(format: "%.3g GFLOP", Double(plan.flopCount) / 1e9)],
         ["memory", byteText(plan.memoryBytes)],
         ["workers", grouped(plan.workers)],
@@ -46,6 +47,10 @@ func planTable(_ plan: Plan, _ meter: ScanMeter? = nil) -> String {
             "\(byteText(meter.factorByteCount)) of factors in \(grouped(meter.pageCount)) pages"
                 + (meter.coordinatesByteCount > 0 ? ", \(byteText(meter.coordinatesByteCount)) of coordinates" : ""),
         ],
+        [
+            "scored again",
+            "\(grouped(meter.refinedRowCount)) of \(grouped(plan.rowCount * plan.queryCount)) rows × queries",
+        ],
         ["scanned in", "\(durationText(meter.elapsedSeconds)), \(rate(Double(meter.byteCount) / elapsed, "B/s"))"],
         [
             "achieved", "\(rate(Double(plan.flopCount) / elapsed, "FLOP/s")), "
@@ -60,6 +65,14 @@ func planTable(_ plan: Plan, _ meter: ScanMeter? = nil) -> String {
     return table(rows)
 }
 
+private func kernelText(_ kernel: Plan.Kernel) -> String {
+    switch kernel {
+    case .tiles: "tiles: pages decoded to f32, matrix products"
+    case .pages: "pages: multiplied where they lie"
+    case .tables: "tables: codes looked up, close rows scored again"
+    }
+}
+
 /// A rate with a decimal prefix.
 private func rate(_ value: Double, _ unit: String) -> String {
     for (prefix, scale) in [("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)] where value >= scale {
@@ -70,19 +83,21 @@ private func rate(_ value: Double, _ unit: String) -> String {
 
 /// The same for programs.
 struct PlanReport: Encodable {
-    let form: String
+    let form, kernel, residency: String
     let layers, queries, rows, queriesPerScan, scans, workers, bytes, flops, memoryBytes, coordinatesRows: Int
     let coordinates: String?
     let analysis: Analysis?
 
     /// What was done.
     struct Analysis: Encodable {
-        let factorBytes, coordinatesBytes, pages: Int
+        let factorBytes, coordinatesBytes, pages, refinedRows: Int
         let readSeconds, decodeSeconds, arithmeticSeconds, mergeSeconds, elapsedSeconds: Double
     }
 
     init(_ plan: Plan, _ meter: ScanMeter? = nil) {
         form = plan.form.rawValue
+        kernel = plan.kernel.rawValue
+        residency = plan.residency.rawValue
         layers = plan.layers.count
         queries = plan.queryCount
         rows = plan.rowCount
@@ -97,6 +112,7 @@ struct PlanReport: Encodable {
         analysis = meter.map {
             Analysis(
                 factorBytes: $0.factorByteCount, coordinatesBytes: $0.coordinatesByteCount, pages: $0.pageCount,
+                refinedRows: $0.refinedRowCount,
                 readSeconds: $0.readSeconds, decodeSeconds: $0.decodeSeconds, arithmeticSeconds: $0.arithmeticSeconds,
                 mergeSeconds: $0.mergeSeconds, elapsedSeconds: $0.elapsedSeconds)
         }

@@ -164,7 +164,10 @@ struct Query: ParsableCommand {
         request.wantsContributions = perLayer
         request.deadlineSeconds = deadline?.seconds
         request.memoryBytes = memory.value
-        if let threads { request.workers = threads }
+        if let threads {
+            request.workers = threads
+            request.scanWorkers = threads
+        }
         let filter = try self.where.map { try RowFilter(parsing: $0) }
         if let among {
             let identifiers = try readIdentifiers(fromFile: among)

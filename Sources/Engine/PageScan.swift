@@ -1,0 +1,133 @@
+import Schema
+import Scoring
+import Store
+
+/// Scores blocks in place, for the methods whose scores are inner products.
+///
+/// Low-bit pages give estimates with bounds on their errors: enough to tell that a row is not among the best. The others are scored
+/// again, exactly.
+struct PageScan: Sendable {
+    /// Store positions of the layers read.
+    let layers: [Int]
+    /// By position in `layers`.
+    let scorers: [PageScorer]
+    /// Exact scores of rows that the estimates leave open; nil if scores are no estimates.
+    let refiner: RowRefiner?
+    let queryCount: Int
+
+    /// The scores of one block, by live row.
+    struct Scores {
+        /// queryCount × live rows.
+        var scores: [Float]
+        /// The same for bounds; empty if there are none.
+        var bounds: [Float]
+        /// By position of the layer; for refinement.
+        var payloads: [BlockPages.LayerPayloads]
+    }
+
+    /// Scores every live row of a block.
+    func scores(of pages: BlockPages, meter: inout ScanMeter, check: () throws -> Void) throws -> Scores {
+        let rowCount = pages.storedRowCount
+        var scores = [Float](repeating: 0, count: queryCount * rowCount)
+        var bounds = [Float](repeating: 0, count: refiner == nil ? 0 : scores.count)
+        var payloads: [BlockPages.LayerPayloads] = []
+        for (position, layer) in layers.enumerated() {
+            try check()
+            // A page is scored as soon as it was checked, while the cache has it.
+            switch try pages.payloads(layer: layer, meter: &meter) {
+            case .dense(let page):
+                meter.timing(\.arithmeticSeconds) {
+                    var scores = scores.mutableSpan
+                    var bounds = bounds.mutableSpan
+                    scorers[position].accumulate(
+                        dense: page.span, rowCount: rowCount, into: &scores, bounds: &bounds)
+                }
+                if refiner != nil { payloads.append(.dense(page)) }
+            case .factors(let components):
+                for component in components {
+                    meter.timing(\.arithmeticSeconds) {
+                        var scores = scores.mutableSpan
+                        var bounds = bounds.mutableSpan
+                        scorers[position].accumulate(
+                            left: component.left.span, right: component.right.span, rowCount: rowCount, into: &scores,
+                            bounds: &bounds)
+                    }
+                }
+                if refiner != nil { payloads.append(.factors(components)) }
+            }
+        }
+        try pages.reader.checkMapping()
+        return Scores(
+            scores: selecting(scores, pages), bounds: bounds.isEmpty ? [] : selecting(bounds, pages),
+            payloads: payloads)
+    }
+
+    /// queries × stored rows to queries × live rows.
+    private func selecting(_ values: [Float], _ pages: BlockPages) -> [Float] {
+        guard let selection = pages.block.selection else { return values }
+        let rowCount = pages.storedRowCount
+        return (0..<queryCount).flatMap { query in selection.map { values[query * rowCount + $0] } }
+    }
+
+    /// Offers a block's rows to the lists of a query, those exactly scored that could be in one.
+    ///
+    /// The best estimates go first, so that few others are left open. Gives the number of rows scored again.
+    func rank(
+        _ found: Scores, query: Int, pages: BlockPages, top: inout TopK, bottom: inout TopK
+    ) throws -> Int {
+        guard let refiner else { preconditionFailure("only estimates are refined") }
+        let count = pages.block.rowCount
+        let first = query * count
+        var isRefined = [Bool](repeating: false, count: count)
+        var refinedCount = 0
+        // The exact score is that of values rounded to f32 when they are decoded; the margin covers it, since bounds are far above
+        // that rounding.
+        func margin(_ row: Int) -> Float { found.bounds[first + row] * (1 + 0x1p-6) }
+        func refine(_ row: Int) throws {
+            guard !isRefined[row] else { return }
+            isRefined[row] = true
+            refinedCount += 1
+            let stored = pages.storedRow(ofLive: row)
+            var sum = 0.0
+            for (position, layer) in layers.enumerated() {
+                sum += refiner.product(
+                    query: query, layer: position, row: pages.row(stored, layer: layer, of: found.payloads[position]))
+            }
+            let score = Float(sum)
+            guard score.isFinite else { throw ScoreNotFinite(row: row) }
+            top.insert(score, ordinal: pages.block.firstOrdinal + row)
+            bottom.insert(score, ordinal: pages.block.firstOrdinal + row)
+        }
+        // Lists that are not full admit everything: their first entries are the best estimates.
+        for list in [top, bottom] where list.isOpen {
+            var best = TopK(capacity: list.capacity, direction: list.direction)
+            for row in 0..<count where found.scores[first + row].isFinite {
+                best.insert(found.scores[first + row], ordinal: row)
+            }
+            let entries = best.results(identifier: { String($0) })
+            for entry in entries { try refine(entry.ordinal) }
+        }
+        var open: [Int] = []
+        for row in 0..<count where !isRefined[row] {
+            let (score, margin) = (found.scores[first + row], margin(row))
+            // A bound that is not finite tells nothing.
+            if !(margin.isFinite && score.isFinite) || top.admits(score + margin) || bottom.admits(score - margin) {
+                open.append(row)
+            }
+        }
+        open.sort { abs(found.scores[first + $0]) > abs(found.scores[first + $1]) }
+        for row in open {
+            let (score, margin) = (found.scores[first + row], margin(row))
+            if !(margin.isFinite && score.isFinite) || top.admits(score + margin) || bottom.admits(score - margin) {
+                try refine(row)
+            }
+        }
+        return refinedCount
+    }
+}
+
+/// A score outside the range of single precision.
+struct ScoreNotFinite: Error {
+    /// Live row of the block.
+    let row: Int
+}

@@ -1,0 +1,140 @@
+import Kernels
+public import Schema
+
+/// Scores the rows of one layer where they lie in a store's pages, without decoding them to a tile.
+///
+/// For few queries the scan is bound by reading, and a pass that writes decoded numbers would cost more than the
+/// arithmetic; low-bit codes are looked up in tables of the query. Every row is scored by itself, so any cut into blocks
+/// and workers gives the same bits.
+public struct PageScorer: Sendable {
+    /// The layer scored.
+    public let layer: LayerSchema
+    /// Q.
+    public let queryCount: Int
+    /// Whether scores are estimates with bounds on their errors.
+    public let hasBounds: Bool
+    private let encoding: Encoding
+    private let kernel: Kernel
+
+    private enum Kernel: Sendable {
+        case pairs(FactorPairs)
+        case dense(DenseQueries)
+        case pairTables(FactorTables)
+        case contractionTables(ContractionTables)
+        case denseTables(DenseTables)
+    }
+
+    /// Pairs of query components up to which widening rows in registers beats decoding them once for a matrix product.
+    public static let largestPairCount = 16
+    /// The same for whole queries against dense rows.
+    public static let largestDenseQueryCount = 8
+    /// Queries up to which looking up every row of a query's matrix beats decoding factors for a matrix product.
+    public static let largestContractionQueryCount = 16
+
+    /// Whether there is a kernel for these queries that beats decoding; `queryRank` is nil for full ones.
+    ///
+    /// Of low-bit codes there are estimates only, which serve where the rows that they leave open may be scored again.
+    public static func isUseful(
+        layer: LayerSchema, encoding: Encoding, queryCount: Int, queryRank: Int?, allowsEstimates: Bool
+    ) -> Bool {
+        if encoding.interleavedRowCount > 1 {
+            return allowsEstimates
+                && (layer.rank == nil || usesPairTables(layer, queryRank) || queryCount <= largestContractionQueryCount)
+        }
+        if layer.rank == nil { return queryCount <= largestDenseQueryCount }
+        return queryRank.map { queryCount * $0 <= largestPairCount } ?? false
+    }
+
+    private static func usesPairTables(_ layer: LayerSchema, _ queryRank: Int?) -> Bool {
+        queryRank.map { 2 * $0 < min(layer.inputDimension, layer.outputDimension) } ?? false
+    }
+
+    /// Prepares queries for pages in one encoding, for which `isUseful` must hold.
+    public init(layer: LayerSchema, encoding: Encoding, queryCount: Int, form: QueryForm) {
+        precondition(
+            Self.isUseful(
+                layer: layer, encoding: encoding, queryCount: queryCount, queryRank: form.rankOrNil, allowsEstimates: true),
+            "no kernel for these queries")
+        self.layer = layer
+        self.queryCount = queryCount
+        self.encoding = encoding
+        hasBounds = encoding.interleavedRowCount > 1
+        let (d1, d2) = (layer.inputDimension, layer.outputDimension)
+        if layer.rank == nil {
+            let full = form.expanded(layer: layer, queryCount: queryCount)
+            kernel =
+                hasBounds
+                ? .denseTables(
+                    DenseTables(
+                        full.span, queryCount: queryCount, length: layer.gradientLength, encoding: encoding,
+                        precision: .wide))
+                : .dense(DenseQueries(full.span, queryCount: queryCount, length: layer.gradientLength))
+            return
+        }
+        if case .factors(let rank, let left, let right) = form, !hasBounds || Self.usesPairTables(layer, rank) {
+            kernel =
+                hasBounds
+                ? .pairTables(
+                    FactorTables(
+                        left: left.span, right: right.span, queryCount: queryCount, pairCount: rank, leftLength: d1,
+                        rightLength: d2, encoding: encoding, precision: .wide))
+                : .pairs(
+                    FactorPairs(
+                        left: left.span, right: right.span, queryCount: queryCount, pairCount: rank, leftLength: d1,
+                        rightLength: d2))
+            return
+        }
+        let full = form.expanded(layer: layer, queryCount: queryCount)
+        kernel = .contractionTables(
+            ContractionTables(
+                full.span, queryCount: queryCount, leftLength: d1, rightLength: d2, encoding: encoding,
+                precision: .wide))
+    }
+
+    /// Floating-point operations a row that the kernel stands for: multiplications and additions counted singly.
+    public var flopsPerRow: Int {
+        let (d1, d2, rank) = (layer.inputDimension, layer.outputDimension, layer.rank ?? 1)
+        return switch kernel {
+        case .pairs(let pairs): 2 * queryCount * pairs.pairCount * rank * (d1 + d2 + 1)
+        case .pairTables(let tables): 2 * queryCount * tables.pairCount * rank * (d1 + d2 + 1)
+        case .contractionTables: 2 * queryCount * rank * (d1 * d2 + min(d1, d2))
+        case .dense, .denseTables: 2 * queryCount * d1 * d2
+        }
+    }
+
+    /// Adds the scores of one component's rows, queryCount × rowCount; bounds are used if the scorer has them.
+    public func accumulate(
+        left: RawSpan, right: RawSpan, rowCount: Int, into scores: inout MutableSpan<Float>,
+        bounds: inout MutableSpan<Float>
+    ) {
+        let range = ScanRange(rowCount: rowCount)
+        switch kernel {
+        case .pairs(let queries):
+            queries.addScores(left: left, right: right, encoding: encoding, range: range, to: &scores)
+        case .pairTables(let queries):
+            queries.addScores(left: left, right: right, range: range, to: &scores, bounds: &bounds)
+        case .contractionTables(let queries):
+            queries.addScores(left: left, right: right, range: range, to: &scores, bounds: &bounds)
+        case .dense, .denseTables: preconditionFailure("a layer of matrices has no factors")
+        }
+    }
+
+    /// The same for rows that are matrices.
+    public func accumulate(
+        dense: RawSpan, rowCount: Int, into scores: inout MutableSpan<Float>, bounds: inout MutableSpan<Float>
+    ) {
+        let range = ScanRange(rowCount: rowCount)
+        switch kernel {
+        case .dense(let queries): queries.addScores(dense, encoding: encoding, range: range, to: &scores)
+        case .denseTables(let queries): queries.addScores(dense, range: range, to: &scores, bounds: &bounds)
+        case .pairs, .pairTables, .contractionTables: preconditionFailure("a layer of factors has no matrices")
+        }
+    }
+}
+
+extension QueryForm {
+    fileprivate var rankOrNil: Int? {
+        if case .factors(let rank, _, _) = self { return rank }
+        return nil
+    }
+}
