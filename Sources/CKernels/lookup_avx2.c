@@ -15,8 +15,9 @@
 
 // Table look-ups for interleaved codes. One shuffle looks up 32 rows: the 16 entries of a look-up are in both halves of
 // a register, rows 0-15 index the low half and rows 16-31 the high one. Four look-ups are added as bytes (4 · 63 is
-// below 256), then widened: as 16-bit words the sum counts even rows and 256 times odd rows, shifted right it counts odd rows, and
-// the even ones are the difference in the end (modulo 2^16, which 256 look-ups of at most 63 do not reach).
+// below 256), then widened: as 16-bit words the sum counts even rows and 256 times odd rows, shifted right it counts
+// odd rows, and the even ones are the difference in the end (modulo 2^16, which 256 look-ups of at most 63 do not
+// reach).
 // `wide` entries do so for their low and high halves.
 
 enum {
