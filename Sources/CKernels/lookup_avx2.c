@@ -14,16 +14,16 @@
 #define TEMPLATE AVX2 static inline __attribute__((always_inline))
 
 // Table look-ups for interleaved codes. One shuffle looks up 32 rows: the 16 entries of a look-up are in both halves of
-// a register, rows 0-15 index the low half and rows 16-31 the high one. Four look-ups are added as bytes (4 · 63 < 256),
-// then widened: as 16-bit words the sum counts even rows and 256 times odd rows, shifted right it counts odd rows, and
-// the even ones are the difference in the end (modulo 2^16, which 256 look-ups of at most 63 do not reach).
-// `wide` entries do so for their low and high halves. K groups of rows share a load of the table: as many as there are
-// registers for.
+// a register, rows 0-15 index the low half and rows 16-31 the high one. Four look-ups are added as bytes (4 · 63 is
+// below 256), then widened: as 16-bit words the sum counts even rows and 256 times odd rows, shifted right it counts
+// odd rows, and the even ones are the difference in the end (modulo 2^16, which 256 look-ups of at most 63 do not
+// reach).
+// `wide` entries do so for their low and high halves.
 
 enum {
-    WIDE_GROUPS = 2,
-    NARROW_GROUPS = 4,
-    MOST_GROUPS = 4,
+    /// Groups of rows that share a load of the table: as many as registers hold the sums of with wide entries.
+    GROUPS = 2,
+    ROWS = GROUPS * LORIF_GROUP_ROWS,
     INDEX_BYTES = LORIF_BLOCK_LOOKUPS * LORIF_GROUP_ROWS,
     /// Queries that share the reading of the indices of a page of many blocks.
     BATCH = 8,
@@ -90,14 +90,14 @@ TEMPLATE void sort_words(struct counts counts, __m256i *first, __m256i *second) 
     *second = _mm256_unpackhi_epi16(even, counts.odd);
 }
 
-/// The entries of one look-up for K groups of rows: low halves, and high halves if the entries are wide.
+/// The entries of one look-up for GROUPS groups of rows: low halves, and high halves if the entries are wide.
 TEMPLATE void look_up_one(
-    int wide, int K, int packed, const uint8_t *const from[], const uint8_t *table, size_t lookup,
-    __m256i found[2][MOST_GROUPS]) {
+    int wide, int packed, const uint8_t *const from[], const uint8_t *table, size_t lookup,
+    __m256i found[2][GROUPS]) {
     const __m128i *entries = (const __m128i *)(table + lookup * (wide ? 32 : 16));
     __m256i low = _mm256_broadcastsi128_si256(_mm_loadu_si128(entries)), high = low;
     if (wide) high = _mm256_broadcastsi128_si256(_mm_loadu_si128(entries + 1));
-    for (int k = 0; k < K; k += 1) {
+    for (int k = 0; k < GROUPS; k += 1) {
         const uint8_t *at = from[k] + lookup * (packed ? LORIF_GROUP_BYTES : LORIF_GROUP_ROWS);
         __m256i index = packed ? nibbles(at) : _mm256_loadu_si256((const __m256i *)at);
         found[0][k] = _mm256_shuffle_epi8(low, index);
@@ -105,44 +105,44 @@ TEMPLATE void look_up_one(
     }
 }
 
-/// Adds step · (entries - offsets) of up to LORIF_BLOCK_LOOKUPS look-ups to the sums of K groups of rows.
+/// Adds step · (entries - offsets) of up to LORIF_BLOCK_LOOKUPS look-ups to the sums of GROUPS groups of rows.
 /// `packed`: the sources are codes (16 bytes for each look-up) rather than indices (32).
 TEMPLATE void look_up_block(
-    int wide, int K, int packed, const uint8_t *const sources[], const uint8_t *table, size_t count, float step,
+    int wide, int packed, const uint8_t *const sources[], const uint8_t *table, size_t count, float step,
     struct sums32 sums[]) {
-    struct counts low[MOST_GROUPS], high[MOST_GROUPS];
-    for (int k = 0; k < K; k += 1) {
+    struct counts low[GROUPS], high[GROUPS];
+    for (int k = 0; k < GROUPS; k += 1) {
         low[k] = high[k] = (struct counts){_mm256_setzero_si256(), _mm256_setzero_si256()};
     }
-    const uint8_t *from[MOST_GROUPS];
-    for (int k = 0; k < K; k += 1) from[k] = sources[k];
+    const uint8_t *from[GROUPS];
+    for (int k = 0; k < GROUPS; k += 1) from[k] = sources[k];
     size_t i = 0;
     for (; i + 4 <= count; i += 4) {
-        __m256i low_bytes[MOST_GROUPS], high_bytes[MOST_GROUPS];
+        __m256i low_bytes[GROUPS], high_bytes[GROUPS];
         for (int n = 0; n < 4; n += 1) {
-            __m256i found[2][MOST_GROUPS];
-            look_up_one(wide, K, packed, from, table, i + (size_t)n, found);
-            for (int k = 0; k < K; k += 1) {
+            __m256i found[2][GROUPS];
+            look_up_one(wide, packed, from, table, i + (size_t)n, found);
+            for (int k = 0; k < GROUPS; k += 1) {
                 low_bytes[k] = n == 0 ? found[0][k] : _mm256_add_epi8(low_bytes[k], found[0][k]);
                 if (wide) high_bytes[k] = n == 0 ? found[1][k] : _mm256_add_epi8(high_bytes[k], found[1][k]);
             }
         }
-        for (int k = 0; k < K; k += 1) {
+        for (int k = 0; k < GROUPS; k += 1) {
             widen_into(low + k, low_bytes[k]);
             if (wide) widen_into(high + k, high_bytes[k]);
         }
     }
     for (; i < count; i += 1) {
-        __m256i found[2][MOST_GROUPS];
-        look_up_one(wide, K, packed, from, table, i, found);
-        for (int k = 0; k < K; k += 1) {
+        __m256i found[2][GROUPS];
+        look_up_one(wide, packed, from, table, i, found);
+        for (int k = 0; k < GROUPS; k += 1) {
             widen_into(low + k, found[0][k]);
             if (wide) widen_into(high + k, found[1][k]);
         }
     }
     __m256i offset = _mm256_set1_epi32((int)count * (wide ? LORIF_WIDE_OFFSET : LORIF_NARROW_OFFSET));
     __m256 by = _mm256_set1_ps(step);
-    for (int k = 0; k < K; k += 1) {
+    for (int k = 0; k < GROUPS; k += 1) {
         __m256i l[2], h[2], whole[4];
         sort_words(low[k], l, l + 1);
         if (wide) {
@@ -177,35 +177,36 @@ TEMPLATE struct table table_at(const struct lorif_tables *tables, int wide, size
         tables->entries + vector * lookups * (wide ? 32 : 16), tables->steps + vector * blocks, lookups, blocks};
 }
 
-/// K groups of rows of one page, from row 32 · group; groups past the last repeat it.
+/// GROUPS groups of rows of one page, from row 32 · group; groups past the last repeat it.
 struct window {
-    struct group_codes codes[MOST_GROUPS];
+    struct group_codes codes[GROUPS];
     int bits;
     /// Where the indices are if they have been read for all look-ups, else NULL.
     const uint8_t *indices;
     uint8_t *buffer;
 };
 
-AVX2 static void read_block(const struct window *window, int K, size_t block, size_t lookups) {
+AVX2 static void read_block(const struct window *window, size_t block, size_t lookups) {
     size_t first = block * LORIF_BLOCK_LOOKUPS;
     size_t count = lookups - first < LORIF_BLOCK_LOOKUPS ? lookups - first : LORIF_BLOCK_LOOKUPS;
-    for (int k = 0; k < K; k += 1) {
-        read_indices(window->bits, window->codes[k], first, count, window->buffer + (size_t)k * count * LORIF_GROUP_ROWS);
+    for (int k = 0; k < GROUPS; k += 1) {
+        uint8_t *indices = window->buffer + (size_t)k * count * LORIF_GROUP_ROWS;
+        read_indices(window->bits, window->codes[k], first, count, indices);
     }
 }
 
 /// `uses`: how many vectors will be looked up; indices are read for all if that pays.
 TEMPLATE struct window window_at(
-    int K, const struct lorif_vectors *vectors, int bits, size_t lookups, size_t base, size_t end, size_t uses,
+    const struct lorif_vectors *vectors, int bits, size_t lookups, size_t base, size_t end, size_t uses,
     uint8_t *buffer) {
     struct window window = {.bits = bits, .indices = NULL, .buffer = buffer};
     size_t last = (end - 1) / LORIF_GROUP_ROWS;
-    for (int k = 0; k < K; k += 1) {
+    for (int k = 0; k < GROUPS; k += 1) {
         size_t group = base / LORIF_GROUP_ROWS + (size_t)k;
         window.codes[k] = codes_of_group(vectors, bits, group < last ? group : last);
     }
     if (lookups <= LORIF_BLOCK_LOOKUPS && (uses > 1 || bits == 3)) {
-        read_block(&window, K, 0, lookups);
+        read_block(&window, 0, lookups);
         window.indices = buffer;
     }
     return window;
@@ -213,40 +214,40 @@ TEMPLATE struct window window_at(
 
 /// Adds one block of a table, from indices just read (`from_buffer`) or from the codes.
 TEMPLATE void add_block(
-    int wide, int K, const struct window *window, struct table table, size_t block, int from_buffer,
+    int wide, const struct window *window, struct table table, size_t block, int from_buffer,
     struct sums32 sums[]) {
     size_t first = block * LORIF_BLOCK_LOOKUPS;
     size_t count = table.lookups - first < LORIF_BLOCK_LOOKUPS ? table.lookups - first : LORIF_BLOCK_LOOKUPS;
-    const uint8_t *sources[MOST_GROUPS];
+    const uint8_t *sources[GROUPS];
     const uint8_t *entries = table.entries + first * (wide ? 32 : 16);
     if (from_buffer) {
-        for (int k = 0; k < K; k += 1) sources[k] = window->buffer + (size_t)k * count * LORIF_GROUP_ROWS;
-        look_up_block(wide, K, 0, sources, entries, count, table.steps[block], sums);
+        for (int k = 0; k < GROUPS; k += 1) sources[k] = window->buffer + (size_t)k * count * LORIF_GROUP_ROWS;
+        look_up_block(wide, 0, sources, entries, count, table.steps[block], sums);
     } else {
-        for (int k = 0; k < K; k += 1) sources[k] = window->codes[k].plane + first * LORIF_GROUP_BYTES;
-        look_up_block(wide, K, 1, sources, entries, count, table.steps[block], sums);
+        for (int k = 0; k < GROUPS; k += 1) sources[k] = window->codes[k].plane + first * LORIF_GROUP_BYTES;
+        look_up_block(wide, 1, sources, entries, count, table.steps[block], sums);
     }
 }
 
-TEMPLATE void clear(int K, struct sums32 sums[]) {
-    for (int k = 0; k < K; k += 1) {
+TEMPLATE void clear(struct sums32 sums[]) {
+    for (int k = 0; k < GROUPS; k += 1) {
         for (int m = 0; m < 4; m += 1) sums[k].part[m] = _mm256_setzero_ps();
     }
 }
 
-/// A vector's inner products with K groups of rows.
-TEMPLATE void look_up(int wide, int K, const struct window *window, struct table table, struct sums32 sums[]) {
-    clear(K, sums);
+/// A vector's inner products with GROUPS groups of rows.
+TEMPLATE void look_up(int wide, const struct window *window, struct table table, struct sums32 sums[]) {
+    clear(sums);
     if (window->indices != NULL) {
-        add_block(wide, K, window, table, 0, 1, sums);
+        add_block(wide, window, table, 0, 1, sums);
         return;
     }
     for (size_t block = 0; block < table.blocks; block += 1) {
         if (window->bits == 3) {
-            read_block(window, K, block, table.lookups);
-            add_block(wide, K, window, table, block, 1, sums);
+            read_block(window, block, table.lookups);
+            add_block(wide, window, table, block, 1, sums);
         } else {
-            add_block(wide, K, window, table, block, 0, sums);
+            add_block(wide, window, table, block, 0, sums);
         }
     }
 }
@@ -256,26 +257,26 @@ TEMPLATE __m256 magnitude_of(__m256 x) {
 }
 
 TEMPLATE void pairs_of(
-    int wide, int K, const struct lorif_vectors *left, const struct lorif_vectors *right, size_t first, size_t end,
+    int wide, const struct lorif_vectors *left, const struct lorif_vectors *right, size_t first, size_t end,
     const struct lorif_tables *a, const struct lorif_tables *b, size_t queries, size_t pairs,
     const double *multipliers, float *scores, float *bounds, size_t stride) {
-    uint8_t left_buffer[MOST_GROUPS * INDEX_BYTES], right_buffer[MOST_GROUPS * INDEX_BYTES];
-    size_t left_lookups = lorif_lookup_count(a->bits, a->length), rows = (size_t)K * LORIF_GROUP_ROWS;
+    uint8_t left_buffer[GROUPS * INDEX_BYTES], right_buffer[GROUPS * INDEX_BYTES];
+    size_t left_lookups = lorif_lookup_count(a->bits, a->length);
     size_t right_lookups = lorif_lookup_count(b->bits, b->length);
-    for (size_t base = first - first % LORIF_GROUP_ROWS; base < end; base += rows) {
-        struct window u = window_at(K, left, a->bits, left_lookups, base, end, queries * pairs, left_buffer);
-        struct window v = window_at(K, right, b->bits, right_lookups, base, end, queries * pairs, right_buffer);
+    for (size_t base = first - first % LORIF_GROUP_ROWS; base < end; base += ROWS) {
+        struct window u = window_at(left, a->bits, left_lookups, base, end, queries * pairs, left_buffer);
+        struct window v = window_at(right, b->bits, right_lookups, base, end, queries * pairs, right_buffer);
         for (size_t query = 0; query < queries; query += 1) {
-            struct sums32 sums[MOST_GROUPS], errors[MOST_GROUPS];
-            clear(K, sums);
-            for (int k = 0; k < K; k += 1) {
+            struct sums32 sums[GROUPS], errors[GROUPS];
+            clear(sums);
+            for (int k = 0; k < GROUPS; k += 1) {
                 for (int m = 0; m < 4; m += 1) errors[k].part[m] = _mm256_set1_ps(0x1p-120f);
             }
             for (size_t pair = query * pairs; pair < (query + 1) * pairs; pair += 1) {
-                struct sums32 x[MOST_GROUPS], y[MOST_GROUPS];
-                look_up(wide, K, &u, table_at(a, wide, pair), x);
-                look_up(wide, K, &v, table_at(b, wide, pair), y);
-                for (int k = 0; k < K; k += 1) {
+                struct sums32 x[GROUPS], y[GROUPS];
+                look_up(wide, &u, table_at(a, wide, pair), x);
+                look_up(wide, &v, table_at(b, wide, pair), y);
+                for (int k = 0; k < GROUPS; k += 1) {
                     for (int m = 0; m < 4; m += 1) {
                         __m256 product = _mm256_mul_ps(x[k].part[m], y[k].part[m]);
                         sums[k].part[m] = _mm256_add_ps(sums[k].part[m], product);
@@ -283,7 +284,7 @@ TEMPLATE void pairs_of(
                 }
                 if (bounds == NULL) continue;
                 __m256 x_error = _mm256_set1_ps(a->errors[pair]), y_error = _mm256_set1_ps(b->errors[pair]);
-                for (int k = 0; k < K; k += 1) {
+                for (int k = 0; k < GROUPS; k += 1) {
                     for (int m = 0; m < 4; m += 1) {
                         __m256 by_x = _mm256_mul_ps(magnitude_of(x[k].part[m]), y_error);
                         __m256 by_y = _mm256_add_ps(magnitude_of(y[k].part[m]), y_error);
@@ -292,12 +293,12 @@ TEMPLATE void pairs_of(
                     }
                 }
             }
-            float row_values[MOST_GROUPS * LORIF_GROUP_ROWS], row_errors[MOST_GROUPS * LORIF_GROUP_ROWS];
-            for (int k = 0; k < K; k += 1) {
+            float row_values[ROWS], row_errors[ROWS];
+            for (int k = 0; k < GROUPS; k += 1) {
                 store_rows(sums[k], row_values + k * LORIF_GROUP_ROWS);
                 store_rows(errors[k], row_errors + k * LORIF_GROUP_ROWS);
             }
-            struct row_sums from = {base, rows, row_values, row_errors};
+            struct row_sums from = {base, ROWS, row_values, row_errors};
             add_to_scores(
                 from, first, end, left->scales, right->scales, multipliers[query], inflation_of(3 * pairs),
                 scores + query * stride, bounds == NULL ? NULL : bounds + query * stride);
@@ -311,42 +312,42 @@ AVX2 void lorif_table_pairs_avx2(
     const double *multipliers, float *scores, float *bounds, size_t stride) {
     if (a->wide) {
         pairs_of(
-            1, WIDE_GROUPS, left, right, first, end, a, b, queries, pairs, multipliers, scores, bounds, stride);
+            1, left, right, first, end, a, b, queries, pairs, multipliers, scores, bounds, stride);
     } else {
         pairs_of(
-            0, NARROW_GROUPS, left, right, first, end, a, b, queries, pairs, multipliers, scores, bounds, stride);
+            0, left, right, first, end, a, b, queries, pairs, multipliers, scores, bounds, stride);
     }
 }
 
 TEMPLATE void dense_of(
-    int wide, int K, const struct lorif_vectors *vectors, size_t first, size_t end, const struct lorif_tables *p,
+    int wide, const struct lorif_vectors *vectors, size_t first, size_t end, const struct lorif_tables *p,
     size_t queries, const double *multipliers, float *scores, float *bounds, size_t stride) {
-    uint8_t buffer[MOST_GROUPS * INDEX_BYTES];
-    size_t lookups = lorif_lookup_count(p->bits, p->length), rows = (size_t)K * LORIF_GROUP_ROWS;
+    uint8_t buffer[GROUPS * INDEX_BYTES];
+    size_t lookups = lorif_lookup_count(p->bits, p->length);
     size_t blocks = lorif_block_count(p->bits, p->length);
-    for (size_t base = first - first % LORIF_GROUP_ROWS; base < end; base += rows) {
+    for (size_t base = first - first % LORIF_GROUP_ROWS; base < end; base += ROWS) {
         for (size_t batch = 0; batch < queries; batch += BATCH) {
             size_t here = queries - batch < BATCH ? queries - batch : BATCH;
             int from_buffer = here > 1 || p->bits == 3;
             // No reading ahead (uses 0): each block's indices are read just before they are used.
-            struct window window = window_at(K, vectors, p->bits, SIZE_MAX, base, end, 0, buffer);
-            struct sums32 sums[BATCH][MOST_GROUPS];
-            for (size_t query = 0; query < here; query += 1) clear(K, sums[query]);
+            struct window window = window_at(vectors, p->bits, SIZE_MAX, base, end, 0, buffer);
+            struct sums32 sums[BATCH][GROUPS];
+            for (size_t query = 0; query < here; query += 1) clear(sums[query]);
             for (size_t block = 0; block < blocks; block += 1) {
                 if (from_buffer) {
-                    read_block(&window, K, block, lookups);
+                    read_block(&window, block, lookups);
                     for (size_t query = 0; query < here; query += 1) {
-                        add_block(wide, K, &window, table_at(p, wide, batch + query), block, 1, sums[query]);
+                        add_block(wide, &window, table_at(p, wide, batch + query), block, 1, sums[query]);
                     }
                 } else {
-                    add_block(wide, K, &window, table_at(p, wide, batch), block, 0, sums[0]);
+                    add_block(wide, &window, table_at(p, wide, batch), block, 0, sums[0]);
                 }
             }
             for (size_t query = 0; query < here; query += 1) {
-                float row_values[MOST_GROUPS * LORIF_GROUP_ROWS], row_errors[MOST_GROUPS * LORIF_GROUP_ROWS];
-                for (int k = 0; k < K; k += 1) store_rows(sums[query][k], row_values + k * LORIF_GROUP_ROWS);
-                for (size_t row = 0; row < rows; row += 1) row_errors[row] = p->errors[batch + query];
-                struct row_sums from = {base, rows, row_values, row_errors};
+                float row_values[ROWS], row_errors[ROWS];
+                for (int k = 0; k < GROUPS; k += 1) store_rows(sums[query][k], row_values + k * LORIF_GROUP_ROWS);
+                for (size_t row = 0; row < ROWS; row += 1) row_errors[row] = p->errors[batch + query];
+                struct row_sums from = {base, ROWS, row_values, row_errors};
                 size_t at = (batch + query) * stride;
                 add_to_scores(
                     from, first, end, vectors->scales, NULL, multipliers[batch + query], inflation_of(0), scores + at,
@@ -360,13 +361,14 @@ AVX2 void lorif_table_dense_avx2(
     const struct lorif_vectors *vectors, size_t first, size_t end, const struct lorif_tables *p, size_t queries,
     const double *multipliers, float *scores, float *bounds, size_t stride) {
     if (p->wide) {
-        dense_of(1, WIDE_GROUPS, vectors, first, end, p, queries, multipliers, scores, bounds, stride);
+        dense_of(1, vectors, first, end, p, queries, multipliers, scores, bounds, stride);
     } else {
-        dense_of(0, NARROW_GROUPS, vectors, first, end, p, queries, multipliers, scores, bounds, stride);
+        dense_of(0, vectors, first, end, p, queries, multipliers, scores, bounds, stride);
     }
 }
 
-/// Levels of coordinates first ..< first + count of one group of rows, in the order of sums32; `first` is a multiple of 4.
+/// Levels of coordinates first ..< first + count of one group of rows, in the order of sums32; `first`
+/// is a multiple of 4.
 AVX2 static void read_levels(int bits, struct group_codes codes, size_t first, size_t count, struct sums32 *levels) {
     uint8_t indices[LEVELS * LORIF_GROUP_ROWS];
     __m256 lower = _mm256_loadu_ps(lorif_levels[bits]), upper = _mm256_loadu_ps(lorif_levels[bits] + 8);
@@ -406,28 +408,28 @@ AVX2 static void read_levels(int bits, struct group_codes codes, size_t first, s
 }
 
 TEMPLATE void contraction_of(
-    int wide, int K, const struct lorif_vectors *u, const struct lorif_vectors *v, size_t first, size_t end,
+    int wide, const struct lorif_vectors *u, const struct lorif_vectors *v, size_t first, size_t end,
     const struct lorif_tables *p, size_t queries, const double *multipliers, float *scores, float *bounds,
     size_t stride) {
-    uint8_t buffer[MOST_GROUPS * INDEX_BYTES];
-    struct sums32 levels[MOST_GROUPS][LEVELS];
+    uint8_t buffer[GROUPS * INDEX_BYTES];
+    struct sums32 levels[GROUPS][LEVELS];
     int v_bits = bits_per_code(v->encoding);
-    size_t lookups = lorif_lookup_count(p->bits, p->length), rows = (size_t)K * LORIF_GROUP_ROWS, d = v->length;
-    for (size_t base = first - first % LORIF_GROUP_ROWS; base < end; base += rows) {
-        struct window x_window = window_at(K, u, p->bits, lookups, base, end, queries * d, buffer);
-        struct window y_window = window_at(K, v, v_bits, SIZE_MAX, base, end, 0, NULL);
+    size_t lookups = lorif_lookup_count(p->bits, p->length), d = v->length;
+    for (size_t base = first - first % LORIF_GROUP_ROWS; base < end; base += ROWS) {
+        struct window x_window = window_at(u, p->bits, lookups, base, end, queries * d, buffer);
+        struct window y_window = window_at(v, v_bits, SIZE_MAX, base, end, 0, NULL);
         for (size_t query = 0; query < queries; query += 1) {
-            struct sums32 sums[MOST_GROUPS], errors[MOST_GROUPS];
-            clear(K, sums);
-            clear(K, errors);
+            struct sums32 sums[GROUPS], errors[GROUPS];
+            clear(sums);
+            clear(errors);
             for (size_t start = 0; start < d; start += LEVELS) {
                 size_t here = d - start < LEVELS ? d - start : LEVELS;
-                for (int k = 0; k < K; k += 1) read_levels(v_bits, y_window.codes[k], start, here, levels[k]);
+                for (int k = 0; k < GROUPS; k += 1) read_levels(v_bits, y_window.codes[k], start, here, levels[k]);
                 for (size_t j = start; j < start + here; j += 1) {
-                    struct sums32 x[MOST_GROUPS];
-                    look_up(wide, K, &x_window, table_at(p, wide, query * d + j), x);
+                    struct sums32 x[GROUPS];
+                    look_up(wide, &x_window, table_at(p, wide, query * d + j), x);
                     __m256 error = _mm256_set1_ps(bounds == NULL ? 0 : p->errors[query * d + j]);
-                    for (int k = 0; k < K; k += 1) {
+                    for (int k = 0; k < GROUPS; k += 1) {
                         for (int m = 0; m < 4; m += 1) {
                             __m256 level = levels[k][j - start].part[m];
                             __m256 product = _mm256_mul_ps(x[k].part[m], level);
@@ -439,12 +441,12 @@ TEMPLATE void contraction_of(
                     }
                 }
             }
-            float row_values[MOST_GROUPS * LORIF_GROUP_ROWS], row_errors[MOST_GROUPS * LORIF_GROUP_ROWS];
-            for (int k = 0; k < K; k += 1) {
+            float row_values[ROWS], row_errors[ROWS];
+            for (int k = 0; k < GROUPS; k += 1) {
                 store_rows(sums[k], row_values + k * LORIF_GROUP_ROWS);
                 store_rows(errors[k], row_errors + k * LORIF_GROUP_ROWS);
             }
-            struct row_sums from = {base, rows, row_values, row_errors};
+            struct row_sums from = {base, ROWS, row_values, row_errors};
             add_to_scores(
                 from, first, end, u->scales, v->scales, multipliers[query], inflation_of(d), scores + query * stride,
                 bounds == NULL ? NULL : bounds + query * stride);
@@ -457,9 +459,9 @@ AVX2 void lorif_table_contraction_avx2(
     const struct lorif_tables *p, size_t queries, const double *multipliers, float *scores, float *bounds,
     size_t stride) {
     if (p->wide) {
-        contraction_of(1, WIDE_GROUPS, u, v, first, end, p, queries, multipliers, scores, bounds, stride);
+        contraction_of(1, u, v, first, end, p, queries, multipliers, scores, bounds, stride);
     } else {
-        contraction_of(0, NARROW_GROUPS, u, v, first, end, p, queries, multipliers, scores, bounds, stride);
+        contraction_of(0, u, v, first, end, p, queries, multipliers, scores, bounds, stride);
     }
 }
 

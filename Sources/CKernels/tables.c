@@ -105,7 +105,8 @@ void lorif_prepare_table(
             double worst = 0, magnitude = 0;
             for (int index = 0; index < 16; index += 1) {
                 double share = shares[lookup - first][index];
-                // Adding the offset first makes truncation rounding; the result is within the top by choice of the step.
+                // Adding the offset first makes truncation rounding; the
+                // result is within the top by choice of the step.
                 int entry = (int)(share * inverse + (double)offset + 0.5);
                 if (entry > offset + (int)top) entry = offset + (int)top;
                 if (entry < offset - (int)top) entry = offset - (int)top;

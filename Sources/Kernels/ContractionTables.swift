@@ -82,7 +82,9 @@ public struct ContractionTables: Sendable {
         precondition(bounds.count >= range.scoreCount(queryCount: queryCount), "too few bounds")
         unsafe bounds.withUnsafeMutableBufferPointer { bounds in
             withScores(&scores, queryCount: queryCount, range: range) { scores in
-                unsafe add(left: leftPayload, right: rightPayload, range: range, scores: scores, bounds: bounds.baseAddress, tier: tier)
+                unsafe add(
+                    left: leftPayload, right: rightPayload, range: range, scores: scores, bounds: bounds.baseAddress,
+                    tier: tier)
             }
         }
     }

@@ -22,8 +22,8 @@ struct lorif_vectors lorif_vectors_of(int encoding, const uint8_t *payload, size
 
 /// Floats that one query vector of `length` numbers takes in the layout of the row-major loops: a multiple of 8.
 size_t lorif_padded_length(size_t length);
-/// One query vector in that layout: whole groups of 8 numbers, then the rest at the end of a last group of 8 whose other
-/// numbers are zero, so that it meets the last 8 numbers of a row.
+/// One query vector in that layout: whole groups of 8 numbers, then the rest at the end of a last group of 8 whose
+/// other numbers are zero, so that it meets the last 8 numbers of a row.
 void lorif_pad_vector(const float *values, size_t length, float *padded);
 
 /// Look-up tables of query vectors for low-bit codes.
