@@ -72,6 +72,10 @@ let package = Package(
             ],
             swiftSettings: settings),
 
+        // Times look-ups within a process, for Tools/bench/storage.py; no product.
+        .executableTarget(
+            name: "lookup-bench", dependencies: ["Store"], path: "Tools/bench/lookup", swiftSettings: settings),
+
         .testTarget(name: "ChecksumTests", dependencies: ["Checksum"], swiftSettings: settings),
         .testTarget(
             name: "CurvatureTests", dependencies: ["Curvature", "LinearAlgebra", "Schema"], swiftSettings: settings),

@@ -18,25 +18,17 @@ public struct BlockStatistics: Hashable, Sendable {
         self.maximumResidualNorm = maximumResidualNorm
     }
 
-    /// The statistics of norm pages, [layer][row]. Sums in Double, layer after layer; bounds rounded outwards.
-    public init(norms: [[Float]], residualNorms: [[Float]]) {
-        func rowNorms(_ columns: [[Float]]) -> [Double] {
-            var sums = [Double](repeating: 0, count: columns.first?.count ?? 0)
-            for column in columns {
-                for row in sums.indices { sums[row] += Double(column[row]) * Double(column[row]) }
-            }
-            return sums.map { $0.squareRoot() }
-        }
+    /// The statistics of rows with these norms (`NormPage.rowNorms`); bounds rounded outwards.
+    public init(rowNorms norms: [Double], rowResidualNorms: [Double]) {
         func up(_ value: Double) -> Float {
             let rounded = Float(value)
             return Double(rounded) < value ? rounded.nextUp : rounded
         }
-        let norms = rowNorms(norms)
         let minimum = norms.min() ?? 0
         let rounded = Float(minimum)
         self.init(
             minimumNorm: Double(rounded) > minimum ? rounded.nextDown : rounded, maximumNorm: up(norms.max() ?? 0),
-            maximumResidualNorm: up(rowNorms(residualNorms).max() ?? 0))
+            maximumResidualNorm: up(rowResidualNorms.max() ?? 0))
     }
 
     /// The statistics section of a footer.

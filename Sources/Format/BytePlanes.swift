@@ -8,6 +8,14 @@ public enum BytePlanes {
         let count = bytes.byteCount / stride
         return unsafe [UInt8](unsafeUninitializedCapacity: bytes.byteCount) { planes, initialized in
             unsafe bytes.withUnsafeBytes { source in
+                if stride == 2 {
+                    // Both planes in one pass: a loop that the compiler turns into vector instructions.
+                    for index in 0..<count {
+                        unsafe planes[index] = unsafe source[2 * index]
+                        unsafe planes[count + index] = unsafe source[2 * index + 1]
+                    }
+                    return
+                }
                 for plane in 0..<stride {
                     for index in 0..<count {
                         unsafe planes[plane * count + index] = unsafe source[index * stride + plane]
@@ -24,6 +32,14 @@ public enum BytePlanes {
         let count = planes.byteCount / stride
         return unsafe [UInt8](unsafeUninitializedCapacity: planes.byteCount) { bytes, initialized in
             unsafe planes.withUnsafeBytes { source in
+                if stride == 2 {
+                    // Both planes in one pass: a loop that the compiler turns into vector instructions.
+                    for index in 0..<count {
+                        unsafe bytes[2 * index] = unsafe source[index]
+                        unsafe bytes[2 * index + 1] = unsafe source[count + index]
+                    }
+                    return
+                }
                 for plane in 0..<stride {
                     for index in 0..<count {
                         unsafe bytes[index * stride + plane] = unsafe source[plane * count + index]

@@ -37,24 +37,44 @@ public enum IdentifierPage {
 extension IdentifierPage {
     /// The hash of each id in an untrusted page, by the same rules as `decode` but without making strings. O(bytes).
     public static func hashes(_ bytes: [UInt8], rowCount: Int) throws(FormatError) -> [UInt64] {
-        var reader = PartReader(bytes, part: .identifierPage)
-        let offsets = try readOffsets(&reader, rowCount: rowCount)
-        let start = reader.offset
+        let ends = try textEnds(bytes, rowCount: rowCount)
         var hashes: [UInt64] = []
         hashes.reserveCapacity(rowCount)
-        for row in 0..<rowCount {
-            let range = start + offsets[row]..<start + offsets[row + 1]
-            guard range.count <= Limits.identifierBytes else {
-                throw .identifierLength(row: row, byteCount: range.count, limit: Limits.identifierBytes)
-            }
-            do {
-                _ = try UTF8Span(validating: bytes.span.extracting(range))
-            } catch {
-                throw .notUTF8(part: .identifierPage, offset: range.lowerBound)
-            }
-            hashes.append(xxh3(bytes.span.extracting(range).bytes))
-        }
+        for row in 0..<rowCount { hashes.append(xxh3(bytes.span.bytes.extracting(ends[row]..<ends[row + 1]))) }
         return hashes
+    }
+
+    /// Where the text of each id begins in an untrusted page, and where the last ends; every id is UTF-8 and short enough.
+    fileprivate static func textEnds(_ bytes: [UInt8], rowCount: Int) throws(FormatError) -> [Int] {
+        var reader = PartReader(bytes, part: .identifierPage)
+        var ends = try readOffsets(&reader, rowCount: rowCount)
+        let start = reader.offset
+        for row in 0...rowCount {
+            ends[row] += start
+            guard row == 0 || ends[row] - ends[row - 1] <= Limits.identifierBytes else {
+                throw .identifierLength(
+                    row: row - 1, byteCount: ends[row] - ends[row - 1], limit: Limits.identifierBytes)
+            }
+        }
+        // The whole text is UTF-8 and no id begins within a character: then every id is.
+        let isText = isUTF8(bytes.span.extracting(start..<bytes.count))
+        for row in 0..<rowCount {
+            let (first, end) = (ends[row], ends[row + 1])
+            let beginsCharacter = first == end || bytes[first] & 0xC0 != 0x80
+            guard isText && beginsCharacter || isUTF8(bytes.span.extracting(first..<end)) else {
+                throw .notUTF8(part: .identifierPage, offset: first)
+            }
+        }
+        return ends
+    }
+
+    private static func isUTF8(_ bytes: Span<UInt8>) -> Bool {
+        do {
+            _ = try UTF8Span(validating: bytes)
+            return true
+        } catch {
+            return false
+        }
     }
 
     /// The id of one row in an untrusted page of `rowCount` rows; only that id is looked at. O(bytes of the id).
@@ -69,6 +89,44 @@ extension IdentifierPage {
         guard start <= end else { throw .offsetsNotAscending(part: .identifierPage, row: row + 1) }
         var reader = PartReader(bytes, part: .identifierPage, offset: min(bytes.count, values + start))
         return try reader.readText(byteCount: end - start)
+    }
+}
+
+/// Puts a page together: from ids, or from rows of other pages without making strings.
+public struct IdentifierGatherer {
+    private var offsets: [UInt32] = [0]
+    private var text: [UInt8] = []
+    /// The hash of each id so far.
+    public private(set) var hashes: [UInt64] = []
+
+    /// No ids yet.
+    public init() {}
+
+    /// Adds an id of at most `Limits.identifierBytes`.
+    public mutating func append(_ identifier: String) {
+        let start = text.count
+        text.append(contentsOf: identifier.utf8)
+        offsets.append(UInt32(text.count))
+        hashes.append(xxh3(text.span.bytes.extracting(start..<text.count)))
+    }
+
+    /// Adds some rows of an untrusted page of `rowCount` rows, by the rules of `IdentifierPage.decode`. O(bytes of the page).
+    public mutating func append(_ bytes: [UInt8], rowCount: Int, rows: [Int]) throws(FormatError) {
+        let ends = try IdentifierPage.textEnds(bytes, rowCount: rowCount)
+        for row in rows {
+            let range = ends[row]..<ends[row + 1]
+            text.append(contentsOf: bytes[range])
+            offsets.append(UInt32(text.count))
+            hashes.append(xxh3(bytes.span.bytes.extracting(range)))
+        }
+    }
+
+    /// The page of these ids, as `IdentifierPage.encode` makes it.
+    public var page: [UInt8] {
+        var writer = ByteWriter()
+        writer.write(all: offsets)
+        writer.write(bytes: text)
+        return writer.bytes
     }
 }
 

@@ -4,7 +4,7 @@ import Format
 public import Schema
 
 /// Column kinds of a basis file; the column's `layer` field is the place of the layer in the file's schema.
-private enum BasisColumnKind: UInt8 {
+enum BasisColumnKind: UInt8 {
     /// One page: ε and the number of examples.
     case description = 48
     /// One page a layer: f64, d1 eigenvalues of C1, then d2 of C2.

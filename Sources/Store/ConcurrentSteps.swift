@@ -1,23 +1,20 @@
 import Dispatch
 import Synchronization
 
-/// The results of two independent steps, run at the same time; of two errors the first step's.
-func concurrently<A: Sendable, B: Sendable>(
-    _ first: @Sendable () throws(StoreError) -> A, _ second: @Sendable () throws(StoreError) -> B
-) throws(StoreError) -> (A, B) {
-    let firstResult = Mutex<Result<A, StoreError>?>(nil)
-    let secondResult = Mutex<Result<B, StoreError>?>(nil)
-    DispatchQueue.concurrentPerform(iterations: 2) { step in
-        if step == 0 {
-            let result = Result { () throws(StoreError) in try first() }
-            firstResult.withLock { $0 = result }
-        } else {
-            let result = Result { () throws(StoreError) in try second() }
-            secondResult.withLock { $0 = result }
-        }
+/// The results of `count` independent steps in order, run on all cores; of several errors that of the first step.
+func concurrently<Value: Sendable>(
+    _ count: Int, _ step: @Sendable (Int) throws(StoreError) -> Value
+) throws(StoreError) -> [Value] {
+    let results = Mutex([Result<Value, StoreError>?](repeating: nil, count: count))
+    DispatchQueue.concurrentPerform(iterations: count) { index in
+        let result = Result { () throws(StoreError) in try step(index) }
+        results.withLock { $0[index] = result }
     }
-    guard let a = firstResult.withLock({ $0 }), let b = secondResult.withLock({ $0 }) else {
-        preconditionFailure("both steps have run")
+    var values: [Value] = []
+    values.reserveCapacity(count)
+    for result in results.withLock({ $0 }) {
+        guard let result else { preconditionFailure("every step has run") }
+        values.append(try result.get())
     }
-    return (try a.get(), try b.get())
+    return values
 }

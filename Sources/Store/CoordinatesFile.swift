@@ -77,7 +77,7 @@ public struct CoordinatesDescription: Hashable, Sendable {
 }
 
 /// Column kinds of a coordinates file; the column's `layer` field is the number of the group.
-private enum CoordinatesColumnKind: UInt8 {
+enum CoordinatesColumnKind: UInt8 {
     /// One page: the `CoordinatesDescription`.
     case description = 64
     /// A page a block: f32, `EigenCoordinates.outsideNorms`.

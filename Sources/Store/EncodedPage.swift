@@ -38,41 +38,46 @@ public struct EncodedPage: Sendable {
         _ payload: [UInt8], column: Int, block: Int, rowCount: Int, compression: PageCompression,
         compressor: inout ZstdCompressor
     ) throws(StoreError) {
+        var frame: (bytes: [UInt8], stride: Int)?
+        if case .zstd(let stride) = compression,
+            let bytes = try Self.compressed(payload, stride: stride, compressor: &compressor)
+        {
+            frame = (bytes, stride)
+        }
+        self.init(payload, frame: frame, column: column, block: block, rowCount: rowCount)
+    }
+
+    /// The same with a compressor of its own, if it takes one.
+    init(
+        _ payload: [UInt8], column: Int, block: Int, rowCount: Int, compression: PageCompression
+    ) throws(StoreError) {
+        guard case .zstd = compression else {
+            self.init(payload, frame: nil, column: column, block: block, rowCount: rowCount)
+            return
+        }
+        var compressor: ZstdCompressor
+        do {
+            compressor = try ZstdCompressor()
+        } catch {
+            throw .compression(error)
+        }
+        try self.init(
+            payload, column: column, block: block, rowCount: rowCount, compression: compression, compressor: &compressor
+        )
+    }
+
+    private init(
+        _ payload: [UInt8], frame: (bytes: [UInt8], stride: Int)?, column: Int, block: Int, rowCount: Int
+    ) {
         precondition((1...Limits.pageBytes).contains(payload.count), "a page holds 1 to \(Limits.pageBytes) bytes")
         self.column = column
         self.block = block
         self.rowCount = rowCount
-        self.rawLength = payload.count
-        if case .zstd(let stride) = compression,
-            let frame = try Self.compressed(payload, stride: stride, compressor: &compressor)
-        {
-            codec = .zstd
-            byteSplitStride = stride
-            stored = frame
-        } else {
-            codec = .raw
-            byteSplitStride = 1
-            stored = payload
-        }
+        rawLength = payload.count
+        codec = frame == nil ? .raw : .zstd
+        byteSplitStride = frame?.stride ?? 1
+        stored = frame?.bytes ?? payload
         checksum = xxh3(stored, seed: PageEntry.seed(column: UInt32(column), block: UInt32(block)))
-    }
-
-    /// Encodes a payload with a compressor of its own, byte planes first.
-    init(
-        compressing payload: [UInt8], column: Int, block: Int, rowCount: Int, byteSplitStride: Int
-    ) throws(StoreError) {
-        do {
-            var compressor = try ZstdCompressor()
-            try self.init(
-                payload, column: column, block: block, rowCount: rowCount,
-                compression: .zstd(byteSplitStride: byteSplitStride), compressor: &compressor)
-        } catch let error as StoreError {
-            throw error
-        } catch let error as ZstdError {
-            throw .compression(error)
-        } catch {
-            preconditionFailure("no other error is thrown here")
-        }
     }
 
     /// A page moved from another place as it is stored: only the checksum depends on the place.

@@ -1,9 +1,6 @@
-import Dispatch
 import Format
 import Kernels
 import Schema
-import Synchronization
-import Zstd
 
 /// Some rows of a block of a segment.
 struct BlockPart: Sendable {
@@ -22,14 +19,20 @@ struct BlockPart: Sendable {
         self.substitutes = substitutes
     }
 
-    func readNorms() throws(StoreError) -> [[Float]] {
-        if let norms = substitutes?.norms { return norms }
-        return try reader.readNorms(block: block)
+    /// The bfloat16 bits of the norms, [layer][row].
+    func normBits() throws(StoreError) -> [[UInt16]] {
+        if let norms = substitutes?.norms { return Self.bits(norms) }
+        return try reader.readNormBits(column: reader.footer.layout.normColumn, block: block)
     }
 
-    func readResidualNorms() throws(StoreError) -> [[Float]] {
-        if let norms = substitutes?.residualNorms { return norms }
-        return try reader.readResidualNorms(block: block)
+    func residualNormBits() throws(StoreError) -> [[UInt16]] {
+        if let norms = substitutes?.residualNorms { return Self.bits(norms) }
+        return try reader.readNormBits(column: reader.footer.layout.residualNormColumn, block: block)
+    }
+
+    /// Norms are bfloat16 whatever they are kept in: the upper halves.
+    private static func bits(_ norms: [[Float]]) -> [[UInt16]] {
+        norms.map { layer in layer.map { UInt16($0.bitPattern >> 16) } }
     }
 
     func readMetadata() throws(StoreError) -> [MetadataRecord?] {
@@ -76,34 +79,42 @@ struct GatheredRows: Sendable {
 
     // MARK: - Moving
 
-    /// The pages of every layer with every code, scale and norm as it was, on all cores.
-    func encodedLayers(layout: SegmentLayout, block: Int) throws(StoreError) -> [EncodedLayer] {
-        let norms = try gather { (part) throws(StoreError) in try part.readNorms() }
-        let lost = try gather { (part) throws(StoreError) in try part.readResidualNorms() }
-        return try everyLayer { (layer) throws(StoreError) in
-            EncodedLayer(
-                pages: try encodedPages(layer, layout: layout, block: block),
-                // Stored norms are bfloat16: the upper halves of what was read.
-                norms: norms[layer].map { UInt16($0.bitPattern >> 16) },
-                residualNorms: lost[layer].map { UInt16($0.bitPattern >> 16) })
+    /// Everything as it was, code by code, on all cores.
+    func encoded(layout: SegmentLayout, block: Int) throws(StoreError) -> EncodedBlock {
+        let layerCount = layout.schema.layers.count
+        // What takes longest comes first.
+        let pieces = try concurrently(3 + layerCount) { (step) throws(StoreError) -> GatheredPiece in
+            switch step {
+            case 0: return .texts(try identifiers(layout: layout, block: block), try readMetadata())
+            case 1:
+                let bits = try gather { (part) throws(StoreError) in try part.normBits() }
+                return .norms(try EncodedNorms(bits, column: layout.normColumn, block: block))
+            case 2:
+                let bits = try gather { (part) throws(StoreError) in try part.residualNormBits() }
+                return .norms(try EncodedNorms(bits, column: layout.residualNormColumn, block: block))
+            default: return .layer(try encodedPages(step - 3, layout: layout, block: block))
+            }
         }
+        guard case .texts(let identifiers, let metadata) = pieces[0], case .norms(let norms) = pieces[1],
+            case .norms(let residualNorms) = pieces[2]
+        else { preconditionFailure("steps give what they are for") }
+        var layers: [[EncodedPage]] = []
+        for case .layer(let pages) in pieces { layers.append(pages) }
+        return EncodedBlock(
+            rowCount: rowCount, layers: layers, norms: norms, residualNorms: residualNorms, identifiers: identifiers,
+            metadata: metadata)
     }
 
-    private func everyLayer<Value: Sendable>(
-        _ body: @Sendable (Int) throws(StoreError) -> Value
-    ) throws(StoreError) -> [Value] {
-        guard let schema = parts.first?.reader.schema else { preconditionFailure("a block has rows") }
-        let results = Mutex([Result<Value, StoreError>?](repeating: nil, count: schema.layers.count))
-        DispatchQueue.concurrentPerform(iterations: schema.layers.count) { layer in
-            let result = Result { () throws(StoreError) in try body(layer) }
-            results.withLock { $0[layer] = result }
+    private func identifiers(layout: SegmentLayout, block: Int) throws(StoreError) -> EncodedIdentifiers {
+        var identifiers = IdentifierGatherer()
+        for part in parts {
+            let partRowCount = part.reader.rows(ofBlock: part.block).count
+            try part.reader.read(column: part.reader.footer.layout.identifierColumn, block: part.block) {
+                (bytes) throws(FormatError) in
+                try identifiers.append(bytes, rowCount: partRowCount, rows: part.rows)
+            }
         }
-        var values: [Value] = []
-        for result in results.withLock({ $0 }) {
-            guard let result else { preconditionFailure("every iteration stores a result") }
-            values.append(try result.get())
-        }
-        return values
+        return try EncodedIdentifiers(identifiers, column: layout.identifierColumn, block: block)
     }
 
     private func encodedPages(_ index: Int, layout: SegmentLayout, block: Int) throws(StoreError) -> [EncodedPage] {
@@ -133,19 +144,9 @@ struct GatheredRows: Sendable {
             return EncodedPage(
                 stored: try file.readStored(number), of: file.footer.pages[number], column: column, block: block)
         }
-        let encoding = parts[0].reader.schema.encoding
-        do {
-            var compressor = try ZstdCompressor()
-            return try EncodedPage(
-                try payload(column, length: length), column: column, block: block, rowCount: rowCount,
-                compression: PageCompression.ofVectors(encoding), compressor: &compressor)
-        } catch let error as StoreError {
-            throw error
-        } catch let error as ZstdError {
-            throw .compression(error)
-        } catch {
-            preconditionFailure("no other error is thrown here")
-        }
+        return try EncodedPage(
+            try payload(column, length: length), column: column, block: block, rowCount: rowCount,
+            compression: PageCompression.ofVectors(parts[0].reader.schema.encoding))
     }
 
     private func payload(_ column: Int, length: Int) throws(StoreError) -> [UInt8] {
@@ -161,27 +162,29 @@ struct GatheredRows: Sendable {
 
     // MARK: - Reading
 
-    /// Ids and metadata, without tiles.
-    func readTexts() throws(StoreError) -> RowBlock {
-        var block = RowBlock(identifiers: [], tiles: [])
-        var hasMetadata = false
+    /// The rows' metadata; empty if no row has any.
+    private func readMetadata() throws(StoreError) -> [MetadataRecord?] {
+        var metadata: [MetadataRecord?] = []
         for part in parts {
-            let identifiers = try part.reader.readIdentifiers(block: part.block)
-            block.identifiers += part.rows.map { identifiers[$0] }
             let records = try part.readMetadata()
-            let taken = part.rows.map { records[$0] }
-            hasMetadata = hasMetadata || taken.contains { $0 != nil }
-            block.metadata += taken
+            metadata += part.rows.map { records[$0] }
         }
-        if !hasMetadata { block.metadata = [] }
-        return block
+        return metadata.contains { $0 != nil } ? metadata : []
     }
 
     /// Everything, decoded; residual norms are those stored.
     func readBlock() throws(StoreError) -> RowBlock {
-        var block = try readTexts()
-        block.tiles = try everyLayer { (layer) throws(StoreError) in try readTile(layer) }
-        block.residualNorms = try gather { (part) throws(StoreError) in try part.readResidualNorms() }
+        guard let layerCount = parts.first?.reader.schema.layers.count else { preconditionFailure("a block has rows") }
+        var block = RowBlock(identifiers: [], tiles: [])
+        for part in parts {
+            let identifiers = try part.reader.readIdentifiers(block: part.block)
+            block.identifiers += part.rows.map { identifiers[$0] }
+        }
+        block.metadata = try readMetadata()
+        block.tiles = try concurrently(layerCount) { (layer) throws(StoreError) in try readTile(layer) }
+        block.residualNorms = try gather { (part) throws(StoreError) in try part.residualNormBits() }.map { layer in
+            layer.map { float(bfloat16: $0) }
+        }
         return block
     }
 
@@ -212,14 +215,24 @@ struct GatheredRows: Sendable {
 
     /// [layer][row] of a norm column.
     private func gather(
-        _ read: (BlockPart) throws(StoreError) -> [[Float]]
-    ) throws(StoreError) -> [[Float]] {
-        var columns: [[Float]] = []
+        _ read: (BlockPart) throws(StoreError) -> [[UInt16]]
+    ) throws(StoreError) -> [[UInt16]] {
+        var columns: [[UInt16]] = []
         for part in parts {
             let norms = try read(part)
-            if columns.isEmpty { columns = [[Float]](repeating: [], count: norms.count) }
-            for layer in columns.indices { columns[layer] += part.rows.map { norms[layer][$0] } }
+            if columns.isEmpty { columns = [[UInt16]](repeating: [], count: norms.count) }
+            for layer in columns.indices {
+                let values = norms[layer]
+                columns[layer] += part.rows.map { values[$0] }
+            }
         }
         return columns
     }
+}
+
+/// A part of an `EncodedBlock`.
+private enum GatheredPiece: Sendable {
+    case texts(EncodedIdentifiers, [MetadataRecord?])
+    case norms(EncodedNorms)
+    case layer([EncodedPage])
 }

@@ -2,7 +2,7 @@ import Checksum
 import Dispatch
 import Files
 import Format
-import Synchronization
+import Glibc
 
 extension PagedFileReader {
     /// What is done with a page's payload once its checksum has been found right; what it throws is damage too.
@@ -20,22 +20,19 @@ extension PagedFileReader {
         var damages: [StoreError] = []
         collect(&damages) { () throws(StoreError) in try verifyHeader() }
         guard progress(FileGeometry.headerByteCount) else { return damages }
-        let runs = pageRuns(isWanted: isWanted)
-        for first in stride(from: 0, to: runs.count, by: Self.runsPerWave) {
-            let wave = runs[first..<min(runs.count, first + Self.runsPerWave)]
-            // The disk works on the next wave while this one is checked.
-            let next = runs[wave.endIndex..<min(runs.count, wave.endIndex + Self.runsPerWave)]
-            if let start = next.first, let end = next.last {
-                file.prefetch(start.bytes.lowerBound..<end.bytes.upperBound)
+        let scan = PageScan(runs: pageRuns(isWanted: isWanted))
+        let coreCount = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
+        for wave in scan.waves {
+            // Each core takes run after run and waits for the others at the end of the wave only.
+            DispatchQueue.concurrentPerform(iterations: coreCount) { _ in
+                var buffer: [UInt8] = []
+                while let run = scan.next(below: wave.upperBound, prefetching: file) {
+                    scan.add(self.damages(in: run, buffer: &buffer, content: content))
+                }
             }
-            let found = Mutex<[(page: Int, error: StoreError)]>([])
-            DispatchQueue.concurrentPerform(iterations: wave.count) { index in
-                let errors = self.damages(in: wave[first + index], content: content)
-                if !errors.isEmpty { found.withLock { $0 += errors } }
-            }
-            damages += found.withLock { $0 }.sorted { $0.page < $1.page }.map(\.error)
-            guard progress(wave.reduce(0) { $0 + $1.bytes.count }) else { return damages }
+            guard progress(scan.byteCount(of: wave)) else { return damages + scan.damages }
         }
+        damages += scan.damages
         let end = footer.pages.last.map { Int($0.end) } ?? FileGeometry.headerByteCount
         collect(&damages) { () throws(StoreError) in try verifyPadding(end..<identity.footerOffset) }
         collect(&damages) { () throws(StoreError) in try verifyFooter() }
@@ -43,18 +40,9 @@ extension PagedFileReader {
         return damages
     }
 
-    /// Pages that are read at once, with the padding before each.
-    private struct PageRun {
-        var bytes: Range<Int>
-        var pages: Range<Int>
-        /// Pages of the run whose payload is wanted.
-        var wanted: Set<Int>
-    }
-
     /// So small that a run stays in a core's cache between being read and being checked.
     private static let runByteCount = 256 << 10
     private static let pieceByteCount = 128 << 10
-    private static let runsPerWave = 256
 
     private func pageRuns(isWanted: (Int) -> Bool) -> [PageRun] {
         var runs: [PageRun] = []
@@ -72,17 +60,25 @@ extension PagedFileReader {
         return runs
     }
 
-    private func damages(in run: PageRun, content: PageCheck) -> [(page: Int, error: StoreError)] {
+    /// The buffer stays with the thread, and grows to the largest run.
+    private func damages(
+        in run: PageRun, buffer: inout [UInt8], content: PageCheck
+    ) -> [(page: Int, error: StoreError)] {
         var damages: [(page: Int, error: StoreError)] = []
         let first = run.pages.lowerBound
         if run.pages.count == 1, run.wanted.isEmpty, footer.pages[first].codec == .raw {
-            do throws(StoreError) { try checkByPieces(first, of: run) } catch { damages.append((first, error)) }
+            do throws(StoreError) {
+                try checkByPieces(first, of: run, buffer: &buffer)
+            } catch {
+                damages.append((first, error))
+            }
             return damages
         }
         do throws(StoreError) {
-            let bytes = try read(run.bytes)
+            try read(run.bytes, into: &buffer)
             for number in run.pages {
                 do throws(StoreError) {
+                    let bytes = buffer.span.bytes.extracting(0..<run.bytes.count)
                     try check(number, in: bytes, of: run, content: content)
                 } catch {
                     damages.append((number, error))
@@ -95,22 +91,14 @@ extension PagedFileReader {
     }
 
     /// Checks a page of which only the checksum is wanted, through a buffer that stays in the core's cache.
-    private func checkByPieces(_ number: Int, of run: PageRun) throws(StoreError) {
+    private func checkByPieces(_ number: Int, of run: PageRun, buffer: inout [UInt8]) throws(StoreError) {
         let entry = footer.pages[number]
         try verifyPadding(run.bytes.lowerBound..<Int(entry.offset))
         var hasher = ChecksumHasher(seed: entry.seed)
-        var buffer = [UInt8](repeating: 0, count: min(Self.pieceByteCount, Int(entry.storedLength)))
         var offset = Int(entry.offset)
         while offset < Int(entry.end) {
-            let count = min(buffer.count, Int(entry.end) - offset)
-            do throws(FileError) {
-                var span = buffer.mutableSpan
-                var bytes = span.mutableBytes
-                var piece = bytes._mutatingExtracting(0..<count)
-                try file.read(at: offset, into: &piece)
-            } catch {
-                throw .file(error)
-            }
+            let count = min(Self.pieceByteCount, Int(entry.end) - offset)
+            try read(offset..<offset + count, into: &buffer)
             hasher.update(buffer.span.bytes.extracting(0..<count))
             offset += count
         }
@@ -120,16 +108,16 @@ extension PagedFileReader {
         }
     }
 
-    private func check(_ number: Int, in bytes: [UInt8], of run: PageRun, content: PageCheck) throws(StoreError) {
+    private func check(_ number: Int, in bytes: RawSpan, of run: PageRun, content: PageCheck) throws(StoreError) {
         let entry = footer.pages[number]
         let previousEnd = number == run.pages.lowerBound ? run.bytes.lowerBound : Int(footer.pages[number - 1].end)
         let padding = previousEnd - run.bytes.lowerBound..<Int(entry.offset) - run.bytes.lowerBound
         let page = padding.upperBound..<padding.upperBound + Int(entry.storedLength)
-        try expectZeros(bytes.span.bytes.extracting(padding), at: previousEnd)
-        try expectChecksum(of: number, stored: bytes.span.bytes.extracting(page))
+        try expectZeros(bytes.extracting(padding), at: previousEnd)
+        try expectChecksum(of: number, stored: bytes.extracting(page))
         let isWanted = run.wanted.contains(number)
         guard isWanted || entry.codec != .raw else { return }
-        let payload = try payload(of: number, checked: bytes.span.bytes.extracting(page))
+        let payload = try payload(of: number, checked: bytes.extracting(page))
         if isWanted { try content(number, payload) }
     }
 
@@ -140,6 +128,19 @@ extension PagedFileReader {
     private func read(_ range: Range<Int>) throws(StoreError) -> [UInt8] {
         do {
             return try file.read(at: range.lowerBound, count: range.count)
+        } catch {
+            throw .file(error)
+        }
+    }
+
+    /// Fills the beginning of the buffer, which grows if it must.
+    private func read(_ range: Range<Int>, into buffer: inout [UInt8]) throws(StoreError) {
+        if buffer.count < range.count { buffer = [UInt8](repeating: 0, count: max(range.count, Self.runByteCount)) }
+        do throws(FileError) {
+            var span = buffer.mutableSpan
+            var bytes = span.mutableBytes
+            var piece = bytes._mutatingExtracting(0..<range.count)
+            try file.read(at: range.lowerBound, into: &piece)
         } catch {
             throw .file(error)
         }

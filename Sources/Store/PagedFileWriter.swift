@@ -1,7 +1,6 @@
 import Checksum
 import Files
 public import Format
-import Zstd
 
 /// Writes a paged file: header, pages, footer, tail. Used for segments and for curvature artefacts.
 ///
@@ -10,8 +9,8 @@ import Zstd
 ///     try writer.append(payload, column: eigenvalues, block: 0, rowCount: rank, compression: .none)
 ///     let identity = try writer.seal(as: finalPath, rowCount: rank, rowsPerBlock: rank, blockCount: 1, provenance: "{}")
 ///
-/// The same calls give the same bytes. A thread of its own writes: up to 16 pages, or pieces of 4 MiB with
-/// small ones, are held until then, and the page index. A writer that dies unsealed leaves no file.
+/// The same calls give the same bytes. A thread of its own writes: up to 64 MiB of pages are held until then, and the
+/// page index. A writer that dies unsealed leaves no file.
 public struct PagedFileWriter: ~Copyable {
     private let file: FileAppender
     /// Bytes handed to the file.
@@ -54,20 +53,8 @@ public struct PagedFileWriter: ~Copyable {
     public mutating func append(
         _ payload: [UInt8], column: Int, block: Int, rowCount: Int, compression: PageCompression
     ) throws(StoreError) {
-        let page: EncodedPage
-        do {
-            var compressor = try ZstdCompressor()
-            page = try EncodedPage(
-                payload, column: column, block: block, rowCount: rowCount, compression: compression,
-                compressor: &compressor)
-        } catch let error as StoreError {
-            throw error
-        } catch let error as ZstdError {
-            throw .compression(error)
-        } catch {
-            preconditionFailure("no other error is thrown here")
-        }
-        try append(page)
+        try append(
+            try EncodedPage(payload, column: column, block: block, rowCount: rowCount, compression: compression))
     }
 
     /// Appends a page; each (column, block) once, the column added before.

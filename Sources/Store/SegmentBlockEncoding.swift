@@ -1,36 +1,85 @@
-import Dispatch
 import Format
 import Kernels
 import Schema
-import Synchronization
 import Zstd
 
+/// A block ready to be written.
+struct EncodedBlock: Sendable {
+    let rowCount: Int
+    /// Of each layer: left and right of component 0, of component 1, …; or the one dense page.
+    let layers: [[EncodedPage]]
+    let norms: EncodedNorms
+    let residualNorms: EncodedNorms
+    let identifiers: EncodedIdentifiers
+    let metadata: [MetadataRecord?]
+}
+
+/// A norm page, and the norms of rows over all layers.
+struct EncodedNorms: Sendable {
+    let page: EncodedPage
+    let rowNorms: [Double]
+
+    /// Of bfloat16 bits, rounded up, [layer][row].
+    init(_ bits: [[UInt16]], column: Int, block: Int) throws(StoreError) {
+        page = try EncodedPage(
+            NormPage.encode(bits), column: column, block: block, rowCount: bits[0].count,
+            compression: .zstd(byteSplitStride: 2))
+        rowNorms = NormPage.rowNorms(bits)
+    }
+}
+
+/// The page of a block's ids, and the hash of each.
+struct EncodedIdentifiers: Sendable {
+    let page: EncodedPage
+    let hashes: [UInt64]
+
+    init(_ identifiers: IdentifierGatherer, column: Int, block: Int) throws(StoreError) {
+        hashes = identifiers.hashes
+        page = try EncodedPage(
+            identifiers.page, column: column, block: block, rowCount: hashes.count,
+            compression: .zstd(byteSplitStride: 1))
+    }
+}
+
 /// One layer of a block, encoded: its pages in component order and the norms of its rows.
-struct EncodedLayer: Sendable {
-    /// Left and right of component 0, of component 1, …; or the one dense page.
+private struct EncodedLayer: Sendable {
     let pages: [EncodedPage]
     /// bfloat16, rounded up.
     let norms: [UInt16]
     let residualNorms: [UInt16]
 }
 
+/// What is encoded beside the layers.
+private enum BlockTexts: Sendable {
+    case norms(EncodedNorms)
+    case identifiers(EncodedIdentifiers)
+}
+
 extension RowBlock {
-    /// Encodes every layer, on all cores; the result depends on the block alone. The block must be valid.
-    func encodedLayers(layout: SegmentLayout, block: Int) throws(StoreError) -> [EncodedLayer] {
-        let results = Mutex([Result<EncodedLayer, StoreError>?](repeating: nil, count: tiles.count))
-        DispatchQueue.concurrentPerform(iterations: tiles.count) { layer in
-            let result = Result { () throws(StoreError) in
-                try encodedLayer(layer, layout: layout, block: block)
+    /// Encodes everything on all cores; the result depends on the block alone. The block must be valid.
+    func encoded(layout: SegmentLayout, block: Int) throws(StoreError) -> EncodedBlock {
+        let layers = try concurrently(tiles.count) { (layer) throws(StoreError) in
+            try encodedLayer(layer, layout: layout, block: block)
+        }
+        let others = try concurrently(3) { (step) throws(StoreError) -> BlockTexts in
+            switch step {
+            case 0:
+                var ids = IdentifierGatherer()
+                for identifier in identifiers { ids.append(identifier) }
+                return .identifiers(
+                    try EncodedIdentifiers(ids, column: layout.identifierColumn, block: block))
+            case 1: return .norms(try EncodedNorms(layers.map(\.norms), column: layout.normColumn, block: block))
+            default:
+                return .norms(
+                    try EncodedNorms(layers.map(\.residualNorms), column: layout.residualNormColumn, block: block))
             }
-            results.withLock { $0[layer] = result }
         }
-        var layers: [EncodedLayer] = []
-        layers.reserveCapacity(tiles.count)
-        for result in results.withLock({ $0 }) {
-            guard let result else { preconditionFailure("every iteration stores a result") }
-            layers.append(try result.get())
-        }
-        return layers
+        guard case .identifiers(let identifiers) = others[0], case .norms(let norms) = others[1],
+            case .norms(let residualNorms) = others[2]
+        else { preconditionFailure("steps give what they are for") }
+        return EncodedBlock(
+            rowCount: rowCount, layers: layers.map(\.pages), norms: norms, residualNorms: residualNorms,
+            identifiers: identifiers, metadata: metadata)
     }
 
     private func encodedLayer(_ index: Int, layout: SegmentLayout, block: Int) throws(StoreError) -> EncodedLayer {

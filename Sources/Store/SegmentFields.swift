@@ -7,9 +7,9 @@ struct FieldValues {
     private(set) var inOrderOfAppearance: [(name: String, values: [MetadataValue?])] = []
 
     /// Throws `.metadataField` for a name that is too long or occurs twice in a record, `.metadataTooLarge` when a page would overflow.
-    init(_ block: RowBlock) throws(StoreError) {
+    init(_ metadata: [MetadataRecord?], rowCount: Int) throws(StoreError) {
         var places: [String: Int] = [:]
-        for (row, record) in block.metadata.enumerated() {
+        for (row, record) in metadata.enumerated() {
             for field in record?.fields ?? [] {
                 let place: Int
                 if let known = places[field.name] {
@@ -23,7 +23,7 @@ struct FieldValues {
                     place = inOrderOfAppearance.count
                     places[field.name] = place
                     inOrderOfAppearance.append(
-                        (field.name, [MetadataValue?](repeating: nil, count: block.rowCount)))
+                        (field.name, [MetadataValue?](repeating: nil, count: rowCount)))
                 }
                 guard inOrderOfAppearance[place].values[row] == nil else {
                     throw .metadataField(name: field.name, row: row, reason: "occurs twice in one record")

@@ -222,10 +222,15 @@ public final class SegmentReader: Sendable {
     }
 
     private func readNorms(column: Int, block: Int) throws(StoreError) -> [[Float]] {
+        try readNormBits(column: column, block: block).map { $0.map { Float(bitPattern: UInt32($0) << 16) } }
+    }
+
+    /// The bfloat16 bits of a norm column, [layer][row].
+    func readNormBits(column: Int, block: Int) throws(StoreError) -> [[UInt16]] {
         let rowCount = rows(ofBlock: block).count
         let layerCount = schema.layers.count
         return try read(column: column, block: block) { (bytes) throws(FormatError) in
-            try NormPage.decode(bytes, layerCount: layerCount, rowCount: rowCount)
+            try NormPage.bits(bytes, layerCount: layerCount, rowCount: rowCount)
         }
     }
 

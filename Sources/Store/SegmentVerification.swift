@@ -1,3 +1,4 @@
+import Dispatch
 import Format
 import Schema
 import Synchronization
@@ -28,12 +29,7 @@ extension SegmentReader {
             })
         // With pages missing, what follows would only repeat that they are.
         guard damages.isEmpty, !isStopped else { return damages }
-        do throws(StoreError) {
-            try contents.withLock { (contents) throws(StoreError) in try contents.checkIndex(self) }
-        } catch {
-            return [error]
-        }
-        return []
+        return contents.withLock { $0 }.indexDamage(self).map { [$0] } ?? []
     }
 
     /// Checks every byte; throws the first damage.
@@ -66,11 +62,11 @@ extension SegmentReader {
             case .norms:
                 return .norms(
                     block: block,
-                    try NormPage.decode(payload, layerCount: schema.layers.count, rowCount: rows.count))
+                    rowNorms: try NormPage.rowNorms(payload, layerCount: schema.layers.count, rowCount: rows.count))
             case .residualNorms:
                 return .residualNorms(
                     block: block,
-                    try NormPage.decode(payload, layerCount: schema.layers.count, rowCount: rows.count))
+                    rowNorms: try NormPage.rowNorms(payload, layerCount: schema.layers.count, rowCount: rows.count))
             case .identifiers:
                 return .identifiers(rows: rows, hashes: try IdentifierPage.hashes(payload, rowCount: rows.count))
             case .identifierIndex:
@@ -89,22 +85,22 @@ extension SegmentReader {
 
 /// What a page holds, as far as it is compared with others.
 private enum PageContent {
-    case norms(block: Int, [[Float]])
-    case residualNorms(block: Int, [[Float]])
+    case norms(block: Int, rowNorms: [Double])
+    case residualNorms(block: Int, rowNorms: [Double])
     case identifiers(rows: Range<Int>, hashes: [UInt64])
     case index(block: Int, [IdentifierIndexEntry])
     case field
 }
 
 /// What a verification collects from page to page, in any order, to compare them with each other.
-private struct SegmentContents {
+private struct SegmentContents: Sendable {
     /// Hash of each row's id.
     private var hashes: [UInt64]
     /// By block.
     private var index: [[IdentifierIndexEntry]]
-    /// Norms and residual norms of blocks of which one has been seen.
-    private var norms: [Int: [[Float]]] = [:]
-    private var residualNorms: [Int: [[Float]]] = [:]
+    /// Row norms and residual row norms of blocks of which one has been seen.
+    private var norms: [Int: [Double]] = [:]
+    private var residualNorms: [Int: [Double]] = [:]
 
     init(_ reader: SegmentReader) {
         hashes = [UInt64](repeating: 0, count: reader.rowCount)
@@ -129,30 +125,41 @@ private struct SegmentContents {
         guard let stored = norms[block], let lost = residualNorms[block] else { return }
         norms[block] = nil
         residualNorms[block] = nil
-        guard BlockStatistics(norms: stored, residualNorms: lost) == reader.blockStatistics[block] else {
+        guard BlockStatistics(rowNorms: stored, rowResidualNorms: lost) == reader.blockStatistics[block] else {
             throw .wrongStatistics(path: reader.path, block: block)
         }
     }
 
-    /// The index is sorted from page to page, names each row once under its hash, and no two ids are equal.
-    func checkIndex(_ reader: SegmentReader) throws(StoreError) {
-        var isSeen = [Bool](repeating: false, count: reader.rowCount)
-        var last: IdentifierIndexEntry?
-        for entries in index {
-            for entry in entries {
-                guard hashes[entry.row] == entry.hash, !isSeen[entry.row] else {
-                    throw .wrongIndex(path: reader.path, row: entry.row)
+    /// The first thing wrong with the index, if anything is. On all cores.
+    ///
+    /// It must be sorted from page to page, name each row under the row's hash, and no two ids may be equal. Entries that ascend by
+    /// hash and row are different ones, and as there are as many as rows, every row is named once.
+    func indexDamage(_ reader: SegmentReader) -> StoreError? {
+        let found = Mutex<(block: Int, error: StoreError)?>(nil)
+        DispatchQueue.concurrentPerform(iterations: index.count) { block in
+            do throws(StoreError) {
+                try checkIndex(block, reader)
+            } catch {
+                found.withLock { first in
+                    if block < first?.block ?? Int.max { first = (block, error) }
                 }
-                isSeen[entry.row] = true
-                defer { last = entry }
-                guard let previous = last else { continue }
-                guard previous < entry else { throw .wrongIndex(path: reader.path, row: entry.row) }
-                if previous.hash == entry.hash {
-                    let identifier = try reader.identifier(ofRow: entry.row)
-                    guard try !reader.identifier(ofRow: previous.row).utf8.elementsEqual(identifier.utf8) else {
-                        throw .duplicateIdentifier(
-                            path: reader.path, identifier: identifier, rows: [previous.row, entry.row])
-                    }
+            }
+        }
+        return found.withLock { $0 }?.error
+    }
+
+    private func checkIndex(_ block: Int, _ reader: SegmentReader) throws(StoreError) {
+        var last = block > 0 ? index[block - 1].last : nil
+        for entry in index[block] {
+            guard hashes[entry.row] == entry.hash else { throw .wrongIndex(path: reader.path, row: entry.row) }
+            defer { last = entry }
+            guard let previous = last else { continue }
+            guard previous < entry else { throw .wrongIndex(path: reader.path, row: entry.row) }
+            if previous.hash == entry.hash {
+                let identifier = try reader.identifier(ofRow: entry.row)
+                guard try !reader.identifier(ofRow: previous.row).utf8.elementsEqual(identifier.utf8) else {
+                    throw .duplicateIdentifier(
+                        path: reader.path, identifier: identifier, rows: [previous.row, entry.row])
                 }
             }
         }

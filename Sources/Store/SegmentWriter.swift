@@ -1,8 +1,6 @@
 public import Checksum
 import Format
-import Kernels
 public import Schema
-import Zstd
 
 /// What a sealed segment is, as the catalog remembers it.
 public struct SegmentIdentity: Hashable, Sendable {
@@ -52,7 +50,6 @@ public struct SegmentWriter: ~Copyable {
     private let layout: SegmentLayout
     private let provenance: String
     private var file: PagedFileWriter
-    private var compressor: ZstdCompressor
     private var blockCount = 0
     private var hashes: [UInt64] = []
     private var statistics: [BlockStatistics] = []
@@ -73,11 +70,6 @@ public struct SegmentWriter: ~Copyable {
         let layout = SegmentLayout(schema: schema)
         var file = try PagedFileWriter(magic: .segment, schema: schema.encoded(), temporaryPath: temporaryPath)
         for column in layout.columns { _ = file.addColumn(column) }
-        do {
-            compressor = try ZstdCompressor()
-        } catch {
-            throw .compression(error)
-        }
         self.schema = schema
         self.layout = layout
         self.provenance = provenance
@@ -98,48 +90,35 @@ public struct SegmentWriter: ~Copyable {
             throw .segmentFull(rowCount: rowCount + block.rowCount, limit: Limits.segmentRowCount)
         }
         try block.validate(against: schema)
-        try append(try block.encodedLayers(layout: layout, block: blockCount), of: block)
+        try append(try block.encoded(layout: layout, block: blockCount))
     }
 
     /// Adds a block whose rows are gathered from other segments, bit for bit; the same rules as for `append`.
     mutating func append(_ rows: GatheredRows) throws(StoreError) {
         precondition(rowCount == blockCount * schema.rowsPerBlock, "only the last block of a segment may be short")
         precondition((1...schema.rowsPerBlock).contains(rows.rowCount), "a block has 1 to rowsPerBlock rows")
-        let (layout, block) = (layout, blockCount)
-        let (layers, texts) = try concurrently(
-            { () throws(StoreError) in try rows.encodedLayers(layout: layout, block: block) },
-            { () throws(StoreError) in try rows.readTexts() })
-        try append(layers, of: texts)
+        try append(try rows.encoded(layout: layout, block: blockCount))
     }
 
-    /// Writes the pages of a block; of `block` itself only ids and metadata are used.
-    private mutating func append(_ layers: [EncodedLayer], of block: RowBlock) throws(StoreError) {
-        let fields = try FieldValues(block)
-        let (layout, number) = (layout, blockCount)
-        let (norms, identifiers) = try concurrently(
-            { () throws(StoreError) in try BlockNormPages(layers, layout: layout, block: number) },
-            { () throws(StoreError) in
-                let page = try EncodedPage(
-                    compressing: IdentifierPage.encode(block.identifiers), column: layout.identifierColumn,
-                    block: number, rowCount: block.rowCount, byteSplitStride: 1)
-                return (page: page, hashes: block.identifiers.map { IdentifierIndexEntry.hash(of: $0) })
-            })
-        let maximumPageCount = layers.map(\.pages.count).max() ?? 0
+    private mutating func append(_ block: EncodedBlock) throws(StoreError) {
+        let fields = try FieldValues(block.metadata, rowCount: block.rowCount)
+        let maximumPageCount = block.layers.map(\.count).max() ?? 0
         for component in 0..<maximumPageCount / 2 {
-            for (layer, encoded) in zip(schema.layers, layers) where (layer.rank ?? 0) > component {
-                try file.append(encoded.pages[2 * component])
-                try file.append(encoded.pages[2 * component + 1])
+            for (layer, pages) in zip(schema.layers, block.layers) where (layer.rank ?? 0) > component {
+                try file.append(pages[2 * component])
+                try file.append(pages[2 * component + 1])
             }
         }
-        for (layer, encoded) in zip(schema.layers, layers) where layer.rank == nil {
-            try file.append(encoded.pages[0])
+        for (layer, pages) in zip(schema.layers, block.layers) where layer.rank == nil {
+            try file.append(pages[0])
         }
-        try file.append(norms.norms)
-        try file.append(norms.residualNorms)
-        try file.append(identifiers.page)
-        try append(fields, of: block)
-        statistics.append(norms.statistics)
-        hashes.append(contentsOf: identifiers.hashes)
+        try file.append(block.norms.page)
+        try file.append(block.residualNorms.page)
+        try file.append(block.identifiers.page)
+        try append(fields, rowCount: block.rowCount)
+        statistics.append(
+            BlockStatistics(rowNorms: block.norms.rowNorms, rowResidualNorms: block.residualNorms.rowNorms))
+        hashes.append(contentsOf: block.identifiers.hashes)
         rowCount += block.rowCount
         blockCount += 1
     }
@@ -159,7 +138,7 @@ public struct SegmentWriter: ~Copyable {
             try file.append(
                 try EncodedPage(
                     IdentifierIndexPage.encode(entries[range]), column: layout.identifierIndexColumn, block: block,
-                    rowCount: range.count, compression: .none, compressor: &compressor))
+                    rowCount: range.count, compression: .none))
         }
         let identity = try file.seal(
             as: finalPath, rowCount: rowCount, rowsPerBlock: schema.rowsPerBlock, blockCount: blockCount,
@@ -168,7 +147,7 @@ public struct SegmentWriter: ~Copyable {
     }
 
     /// Adds columns for fields not seen before, then writes the pages of the block's fields in column order.
-    private mutating func append(_ fields: FieldValues, of block: RowBlock) throws(StoreError) {
+    private mutating func append(_ fields: FieldValues, rowCount blockRowCount: Int) throws(StoreError) {
         var pages: [(column: Int, values: [MetadataValue?])] = []
         for (name, values) in fields.inOrderOfAppearance {
             let column: Int
@@ -188,28 +167,8 @@ public struct SegmentWriter: ~Copyable {
         for page in pages {
             try file.append(
                 try EncodedPage(
-                    compressing: FieldPage.encode(page.values), column: page.column, block: blockCount,
-                    rowCount: block.rowCount, byteSplitStride: 1))
+                    FieldPage.encode(page.values), column: page.column, block: blockCount, rowCount: blockRowCount,
+                    compression: .zstd(byteSplitStride: 1)))
         }
-    }
-}
-
-/// The norm pages of a block, and what the footer says of them.
-private struct BlockNormPages: Sendable {
-    let norms: EncodedPage
-    let residualNorms: EncodedPage
-    let statistics: BlockStatistics
-
-    init(_ layers: [EncodedLayer], layout: SegmentLayout, block: Int) throws(StoreError) {
-        let rowCount = layers[0].norms.count
-        norms = try EncodedPage(
-            compressing: NormPage.encode(layers.map(\.norms)), column: layout.normColumn, block: block,
-            rowCount: rowCount, byteSplitStride: 2)
-        residualNorms = try EncodedPage(
-            compressing: NormPage.encode(layers.map(\.residualNorms)), column: layout.residualNormColumn, block: block,
-            rowCount: rowCount, byteSplitStride: 2)
-        func floats(_ norms: [[UInt16]]) -> [[Float]] { norms.map { $0.map { float(bfloat16: $0) } } }
-        statistics = BlockStatistics(
-            norms: floats(layers.map(\.norms)), residualNorms: floats(layers.map(\.residualNorms)))
     }
 }

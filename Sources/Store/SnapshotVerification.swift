@@ -17,6 +17,8 @@ public struct VerificationReport: Sendable {
     public let damages: [StoreError]
     /// Files that the catalog does not name: left by a crash, or being written just now. The next writer removes them.
     public let orphans: [String]
+    /// What lies in the store's directory without being part of any store. Nobody removes it.
+    public let strays: [String]
     /// Bytes read.
     public let byteCount: Int
 
@@ -78,12 +80,14 @@ extension Snapshot {
         if goesOn { damages += coordinatesDamages(level: level, progress: advance) }
         if level == .deep, damages.isEmpty, goesOn { damages = deepDamages(progress: advance) }
         var orphans: [String] = []
+        var strays: [String] = []
         do {
             orphans = try Recovery.orphans(in: directory, contents: contents)
+            strays = try wrapping { () throws(FileError) in try directory.strays() }
         } catch {
             damages.append(error)
         }
-        return VerificationReport(damages: damages, orphans: orphans, byteCount: byteCount)
+        return VerificationReport(damages: damages, orphans: orphans, strays: strays, byteCount: byteCount)
     }
 
     /// This snapshot's files, then what named ones have besides; each file once.

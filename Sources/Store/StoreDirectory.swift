@@ -38,7 +38,17 @@ struct StoreDirectory: Hashable, Sendable {
     var segmentsPath: String { path + "/segments" }
     var curvaturePath: String { path + "/curvature" }
     var temporaryPath: String { path + "/tmp" }
+    var quarantinePath: String { path + "/quarantine" }
     var lockPath: String { path + "/writer.lock" }
+
+    /// Paths in the directory that no store has.
+    func strays() throws(FileError) -> [String] {
+        let own = [
+            identityPath, catalogPath, segmentsPath, curvaturePath, coordinatesPath, basesPath, temporaryPath,
+            quarantinePath, lockPath,
+        ]
+        return try fileNames(inDirectory: path).map { path + "/" + $0 }.filter { !own.contains($0) }
+    }
 
     func segmentPath(_ number: UInt64) -> String { segmentsPath + "/" + SegmentInfo.fileName(number) }
     func curvaturePath(_ digest: Digest) -> String { curvaturePath + "/" + CurvatureRecord.fileName(digest) }

@@ -175,7 +175,7 @@ public struct StoreRepair {
 
     /// Moves a file or directory to quarantine/, under a name that is free.
     mutating func quarantine(_ path: String) throws {
-        let quarantinePath = directory.path + "/quarantine"
+        let quarantinePath = directory.quarantinePath
         if try fileStatus(quarantinePath) == nil { try createDirectory(quarantinePath) }
         let name = path.split(separator: "/").last.map(String.init) ?? "file"
         var target = quarantinePath + "/" + name

@@ -49,12 +49,14 @@ struct Verify: ParsableCommand {
             let found = try withProgress { try verifyStore(at: store, level: level.level, control: $0) }
             report = Report(
                 store: store, level: level.rawValue, sound: found.isSound, damages: found.damages.map(\.description),
-                orphans: found.orphans, bytes: found.byteCount, seconds: seconds(ContinuousClock.now - started))
+                orphans: found.orphans, strays: found.strays, bytes: found.byteCount,
+                seconds: seconds(ContinuousClock.now - started))
         } catch let error as StoreError where error.category == .damaged {
             // The catalog itself: nothing further can be read.
             report = Report(
-                store: store, level: level.rawValue, sound: false, damages: [error.description], orphans: [], bytes: 0,
-                seconds: seconds(ContinuousClock.now - started))
+                store: store, level: level.rawValue, sound: false, damages: [error.description], orphans: [],
+                strays: [],
+                bytes: 0, seconds: seconds(ContinuousClock.now - started))
         }
         if json {
             try printJSON(report)
@@ -63,6 +65,7 @@ struct Verify: ParsableCommand {
             for orphan in report.orphans {
                 standardOutput("note: \(orphan) belongs to no commit; the next writer removes it\n")
             }
+            for stray in report.strays { standardOutput("note: \(stray) is no part of a store\n") }
             standardOutput(
                 report.sound
                     ? "sound: \(byteText(report.bytes)) checked in \(durationText(report.seconds))\n"
@@ -101,7 +104,7 @@ struct Verify: ParsableCommand {
     private struct Report: Encodable {
         let store, level: String
         let sound: Bool
-        let damages, orphans: [String]
+        let damages, orphans, strays: [String]
         let bytes: Int
         let seconds: Double
     }

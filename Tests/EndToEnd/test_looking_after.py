@@ -230,6 +230,19 @@ def test_attach_refuses_what_does_not_fit(random: np.random.Generator, tmp_path:
         says=("ids",),
     )
     assert contents(store) == state
+    # A store that an attach has created goes when the attach fails, whole or not begun.
+    run("pack", tmp_path / "good.segment", first)
+    new = tmp_path / "new.lorif"
+    refused("attach", new, tmp_path / "damaged.segment", says=("damaged.segment",))
+    refused("attach", new, tmp_path / "good.segment", tmp_path / "damaged.segment", says=("damaged.segment",))
+    refused("attach", new, tmp_path / "good.segment", tmp_path / "other.segment", says=("other.segment",))
+    assert sorted(path.name for path in tmp_path.glob("new.lorif*")) == []
+    run("attach", new, tmp_path / "good.segment")
+    (new / "notes.txt").write_text("mine")
+    report = run("verify", new, "--json").json()
+    assert report["sound"] and report["orphans"] == [] and report["strays"] == [str(new / "notes.txt")]
+    run("delete", new, "--where", "id = 'row-1'")
+    assert (new / "notes.txt").read_text() == "mine"
 
 
 def test_same_input_gives_the_same_bytes(random: np.random.Generator, tmp_path: Path) -> None:

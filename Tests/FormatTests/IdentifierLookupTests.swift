@@ -14,6 +14,30 @@ struct IdentifierLookupTests {
         #expect(try IdentifierPage.hashes(page, rowCount: 5) == identifiers.map { xxh3(Array($0.utf8)) })
     }
 
+    @Test func rowsOfSeveralPagesGathered() throws {
+        let page = IdentifierPage.encode(identifiers)
+        let other = IdentifierPage.encode(["é", "b"])
+        var gatherer = IdentifierGatherer()
+        try gatherer.append(page, rowCount: 5, rows: [1, 2, 4])
+        try gatherer.append(other, rowCount: 2, rows: [0])
+        gatherer.append("z")
+        let expected = ["", "ü-длинный", "a b", "é", "z"]
+        #expect(gatherer.page == IdentifierPage.encode(expected))
+        #expect(gatherer.hashes == expected.map { IdentifierIndexEntry.hash(of: $0) })
+    }
+
+    /// The text as a whole is UTF-8, but an id begins within a character.
+    @Test func aCharacterCutByTwoIdentifiers() throws {
+        var page = IdentifierPage.encode(["é", "b"])
+        page[4] = 1
+        #expect(throws: FormatError.notUTF8(part: .identifierPage, offset: 12)) {
+            try IdentifierPage.hashes(page, rowCount: 2)
+        }
+        #expect(throws: FormatError.self) { try IdentifierPage.decode(page, rowCount: 2) }
+        var gatherer = IdentifierGatherer()
+        #expect(throws: FormatError.self) { try gatherer.append(page, rowCount: 2, rows: [1]) }
+    }
+
     @Test func damagedPagesOfIdentifiers() throws {
         let page = IdentifierPage.encode(identifiers)
         var descending = page

@@ -81,11 +81,17 @@ func fieldPageRules(offset: Int, byte: UInt8, error: FormatError) {
     let bytes = NormPage.encode([[0x3F80, 0x4000], [0, 0x7F80]])
     #expect(bytes == [0x80, 0x3F, 0x00, 0x40, 0, 0, 0x80, 0x7F])
     #expect(try NormPage.decode(bytes, layerCount: 2, rowCount: 2) == [[1, 2], [0, .infinity]])
+    #expect(try NormPage.bits(bytes, layerCount: 2, rowCount: 2) == [[0x3F80, 0x4000], [0, 0x7F80]])
+    #expect(try NormPage.rowNorms(bytes, layerCount: 2, rowCount: 2) == [1, .infinity])
+    #expect(NormPage.rowNorms([[0x4040, 0], [0x4080, 0x4000]]) == [5, 2])
     for (bits, row) in [(UInt16(0x7F81), 0), (0x8000, 1)] {
         var norms: [[UInt16]] = [[0, 0]]
         norms[0][row] = bits
         #expect(throws: FormatError.normNotANorm(layer: 0, row: row, found: bits)) {
             try NormPage.decode(NormPage.encode(norms), layerCount: 1, rowCount: 2)
+        }
+        #expect(throws: FormatError.self) {
+            try NormPage.rowNorms(NormPage.encode(norms), layerCount: 1, rowCount: 2)
         }
     }
     #expect(throws: FormatError.partSize(part: .normPage, expected: 6, found: 8)) {
@@ -94,9 +100,9 @@ func fieldPageRules(offset: Int, byte: UInt8, error: FormatError) {
 }
 
 @Test func statisticsBoundWhatTheySummarise() {
-    // √(1 + 2) lies between two floats: minimum below, maximum above.
-    let statistics = BlockStatistics(norms: [[1], [Float(2).squareRoot()]], residualNorms: [[0.5], [0]])
-    let exact = (1 + Double(Float(2).squareRoot()) * Double(Float(2).squareRoot())).squareRoot()
+    // √3 lies between two floats: minimum below, maximum above.
+    let exact = (3.0).squareRoot()
+    let statistics = BlockStatistics(rowNorms: [exact], rowResidualNorms: [0.5, 0])
     #expect(Double(statistics.minimumNorm) <= exact && Double(statistics.minimumNorm.nextUp) > exact)
     #expect(Double(statistics.maximumNorm) >= exact && Double(statistics.maximumNorm.nextDown) < exact)
     #expect(statistics.maximumResidualNorm == 0.5)

@@ -6,6 +6,7 @@ Commands that the program does not have yet are reported as such.
 """
 
 import argparse
+import json
 import random
 import sys
 import time
@@ -41,6 +42,7 @@ class Bench:
         self.summary = summary
         self.repeats: int = options.repeats
         self.encoding: str = options.encoding
+        self.lookup: Path = options.lookup
 
     def lorif(self, *arguments: object) -> Run:
         """Runs the program; a failure ends the benchmark, but an unknown command or option is handed back."""
@@ -124,7 +126,7 @@ def look_ups(bench: Bench, store: Path, rows: int) -> None:
         "open: inspect STORE --json": ([("inspect", store, "--json")] * LOOKUPS, "≤ 50 ms"),
         "look-up: inspect --example ID": (
             [("inspect", store, "--example", identifier(row), "--json") for row in chosen],
-            "≤ 1 ms warm",
+            "",
         ),
     }
     for name, (arguments, wanted) in probes.items():
@@ -135,8 +137,27 @@ def look_ups(bench: Bench, store: Path, rows: int) -> None:
         first = timed(cold, arguments[: bench.repeats])
         bench.figure(f"{name}, not in memory", first, "ms", note="store evicted before each run; process included")
         values = timed(warm, arguments)
-        bench.figure(f"{name}, warm", values, "ms", note="process included")
-        bench.figure(f"{name}, warm, beyond start", [value - median(start) for value in values], "ms", wanted=wanted)
+        bench.figure(f"{name}, warm", values, "ms", wanted=wanted, note="process included")
+        bench.figure(f"{name}, warm, beyond start", [value - median(start) for value in values], "ms")
+    if not bench.lookup.is_file():
+        bench.figure("look-up within a process", [], "", note=f"{bench.lookup} is not built")
+        return
+    ids = bench.folder / "looked-up.txt"
+    many = random.Random(3).sample(range(rows), min(1000, rows))  # noqa: S311
+    ids.write_text("".join(identifier(row) + "\n" for row in many))
+    found = [run(bench.lookup, store, ids) for _ in range(bench.repeats)]
+    results = [json.loads(outcome.stdout) for outcome in found]
+    if any(result["found"] != len(many) for result in results):
+        sys.exit(f"not all ids are found: {found[0].command}")
+    for key, words in (("median", "median"), ("p99", "99th percentile")):
+        bench.figure(
+            f"look-up within a process, warm, {words}",
+            [result[key] / 1000 for result in results],
+            "ms",
+            wanted="≤ 1 ms",
+            note=f"{len(many):,} random ids, one by one",
+            command=found[0].command,
+        )
 
 
 def verify(bench: Bench, store: Path) -> None:
@@ -215,6 +236,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--lorif", type=Path, default=ROOT / ".build/release/lorif", help="the program (default: the release build)")
+    add(
+        "--lookup",
+        type=Path,
+        default=ROOT / ".build/release/lookup-bench",
+        help="times look-ups within a process (default: the release build)",
+    )
     add("--rows", type=int, default=1_000_000, help="examples of the large store (default: 1000000)")
     add("--layers", type=int, default=16, help="default: 16")
     add("--d", type=int, default=64, help="d1 = d2 (default: 64)")
