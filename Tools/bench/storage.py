@@ -17,7 +17,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from batches import DTYPES, Shape, generate, identifier
-from processes import ROOT, Run, evict, files_below, flush, machine, run, total_bytes
+from processes import ROOT, Run, back_memory, evict, files_below, flush, machine, run, total_bytes
 from summary import Figure, Summary
 
 TILE = ROOT / "Tests/Data/reference/train_c1.safetensors"
@@ -182,7 +182,7 @@ def verify(bench: Bench, store: Path) -> None:
 
 
 def delete_and_compact(bench: Bench, store: Path, rows: int) -> None:
-    """Deletes 10,000 examples from a copy and compacts it, in turns with cp."""
+    """Deletes 10,000 examples from a copy and compacts it, in turns with cp; both into memory that the host backs."""
     size = total_bytes(files_below(store)) / MEGABYTE
     count = min(10_000, rows // 2)
     doomed = sorted(random.Random(2).sample(range(rows), count))  # noqa: S311
@@ -195,6 +195,7 @@ def delete_and_compact(bench: Bench, store: Path, rows: int) -> None:
     compacted: list[Run] = []
     for _ in range(bench.repeats):
         rmtree(copy, ignore_errors=True)
+        back_memory(total_bytes(files_below(store)) * 3 // 2)
         outcome = run("cp", "-r", "--reflink=never", store, copy)
         copied.append(outcome.seconds)
         durable.append(outcome.seconds + flush(files_below(copy)))
@@ -206,6 +207,7 @@ def delete_and_compact(bench: Bench, store: Path, rows: int) -> None:
         gone = run(bench.binary, "inspect", copy, "--example", identifier(doomed[0]))
         if gone.code == 0:
             sys.exit(f"a deleted example is still there: {gone.command}")
+        back_memory(total_bytes(files_below(store)) * 3 // 2)
         outcome = bench.lorif("compact", copy)
         if outcome.code != 0:
             bench.absent("compact", outcome)

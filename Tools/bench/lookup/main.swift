@@ -1,4 +1,4 @@
-import Glibc
+import Foundation
 import Store
 
 // Times Snapshot.locate for ids in a file, one on each line: each id alone, the store open and in memory.
@@ -8,20 +8,19 @@ import Store
 // Prints one line of JSON: ids, how many were found, and the median and 99th percentile in microseconds. The first pass over the
 // ids is not counted: it brings the pages into memory.
 
-guard CommandLine.arguments.count == 3 else {
-    fputs("usage: lookup-bench STORE IDS\n", stderr)
-    exit(2)
+func fail(_ message: String, code: Int32) -> Never {
+    try? FileHandle.standardError.write(contentsOf: Data("lookup-bench: \(message)\n".utf8))
+    exit(code)
 }
-guard freopen(CommandLine.arguments[2], "r", stdin) != nil else {
-    fputs("lookup-bench: cannot read \(CommandLine.arguments[2])\n", stderr)
-    exit(5)
+guard CommandLine.arguments.count == 3 else { fail("usage: lookup-bench STORE IDS", code: 2) }
+guard let text = try? String(contentsOfFile: CommandLine.arguments[2], encoding: .utf8) else {
+    fail("cannot read \(CommandLine.arguments[2])", code: 5)
 }
-var identifiers: [String] = []
-while let line = readLine() { identifiers.append(line) }
+let identifiers = text.split(separator: "\n").map(String.init)
 
 let snapshot = try Snapshot.open(at: CommandLine.arguments[1])
-var microseconds: [Double] = []
 var foundCount = 0
+var microseconds: [Double] = []
 for pass in 0..<2 {
     for identifier in identifiers {
         let start = ContinuousClock.now
@@ -32,9 +31,7 @@ for pass in 0..<2 {
         if found != nil { foundCount += 1 }
     }
 }
+guard !microseconds.isEmpty else { fail("\(CommandLine.arguments[2]) has no ids", code: 3) }
 microseconds.sort()
-func quantile(_ share: Double) -> Double {
-    microseconds.isEmpty ? 0 : microseconds[min(microseconds.count - 1, Int(share * Double(microseconds.count)))]
-}
-print(
-    "{\"ids\":\(identifiers.count),\"found\":\(foundCount),\"median\":\(quantile(0.5)),\"p99\":\(quantile(0.99))}")
+let (median, p99) = (microseconds[microseconds.count / 2], microseconds[microseconds.count * 99 / 100])
+print("{\"ids\":\(identifiers.count),\"found\":\(foundCount),\"median\":\(median),\"p99\":\(p99)}")
