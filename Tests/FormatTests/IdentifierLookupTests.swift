@@ -30,7 +30,7 @@ struct IdentifierLookupTests {
     @Test func aCharacterCutByTwoIdentifiers() throws {
         var page = IdentifierPage.encode(["é", "b"])
         page[4] = 1
-        #expect(throws: FormatError.notUTF8(part: .identifierPage, offset: 12)) {
+        #expect(throws: FormatError.notUTF8(part: .identifierPage, offset: 13)) {
             try IdentifierPage.hashes(page, rowCount: 2)
         }
         #expect(throws: FormatError.self) { try IdentifierPage.decode(page, rowCount: 2) }
