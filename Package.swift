@@ -94,7 +94,8 @@ let package = Package(
         .testTarget(name: "LMDBTests", dependencies: ["LMDB"], swiftSettings: settings),
         .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "Schema"], swiftSettings: settings),
         .testTarget(
-            name: "ScoringTests", dependencies: ["Kernels", "LinearAlgebra", "Schema", "Scoring"], swiftSettings: settings),
+            name: "ScoringTests", dependencies: ["Kernels", "LinearAlgebra", "Schema", "Scoring"],
+            swiftSettings: settings),
         .testTarget(
             name: "StoreTests", dependencies: ["Checksum", "Files", "Format", "Kernels", "LMDB", "Schema", "Store"],
             swiftSettings: settings),

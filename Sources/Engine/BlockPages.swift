@@ -59,7 +59,8 @@ struct BlockPages {
     func row(_ row: Int, layer index: Int, of payloads: LayerPayloads) -> LayerTile {
         let layer = reader.schema.layers[index]
         func vector(_ page: PageBytes, length: Int) -> [Float] {
-            decodeVector(page.span, row: row, rowCount: storedRowCount, length: length, encoding: reader.schema.encoding)
+            decodeVector(
+                page.span, row: row, rowCount: storedRowCount, length: length, encoding: reader.schema.encoding)
         }
         switch payloads {
         case .dense(let page):

@@ -115,7 +115,8 @@ private struct QuerySession {
                 dampingCount: curvature == nil ? 1 : groups.count, queryRank: folds ? nil : queries?.largestRank,
                 basisRanks: Dictionary(
                     uniqueKeysWithValues: groups[0].flatMap { group in group.layers.map { ($0, group.rank) } }),
-                wantsAllScores: request.scoresPath != nil || request.groupField != nil || (queryGroups != nil && !folds),
+                wantsAllScores: request.scoresPath != nil || request.groupField != nil
+                    || (queryGroups != nil && !folds),
                 isOneScan: queryGroups != nil && !folds),
             statistics: try rows.statistics(coordinates: coordinates), workers: request.scanWorkers,
             memoryBytes: request.memoryBytes)
@@ -177,7 +178,8 @@ private struct QuerySession {
         var warnings = warnings + (coordinates?.notes ?? [])
         if unreadRowCount > 0 {
             warnings.append(
-                "the deadline left \(unreadRowCount) of \(rows.rowCount) examples unread: the answer is the best of the others")
+                "the deadline left \(unreadRowCount) of \(rows.rowCount) examples unread: the answer is the best of the others"
+            )
         }
         return QueryResult(
             method: request.method, aggregation: request.aggregation, answers: answers, dampings: dampingsUsed,

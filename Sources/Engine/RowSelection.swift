@@ -74,7 +74,8 @@ extension LiveRows {
         let known = try fieldNames().union([RowFilter.identifierField])
         for name in filter.fieldNames.sorted() where !known.contains(name) {
             throw EngineError.fieldUnknown(
-                option: "--where", name: name, known: known.sorted(), nearest: nearestName(to: name, among: known.sorted()))
+                option: "--where", name: name, known: known.sorted(),
+                nearest: nearestName(to: name, among: known.sorted()))
         }
     }
 

@@ -63,7 +63,8 @@ struct ScanPreparation: Sendable {
             ? zip(shapes, forms).map { LayerScorer(layer: $0, queryCount: range.count, form: $1) } : []
         let pieces = pieces(of: range)
         return PreparedScan(
-            method: method, queryCount: range.count, layers: layers, scorers: scorers, pageScan: pageScan, weights: weights,
+            method: method, queryCount: range.count, layers: layers, scorers: scorers, pageScan: pageScan,
+            weights: weights,
             queryNorms: queryNorms, groups: method.needsSelfInfluence ? pieces.map { groups[$0.damping] } : [],
             dampingOfQuery: pieces.enumerated().flatMap { place, piece in piece.vectors.map { _ in place } },
             curvatureIsCurrent: curvatureIsCurrent)

@@ -67,7 +67,8 @@ public final class ReadableFile: Sendable {
         var address: UnsafeRawPointer?
         let slot = unsafe lorif_map_file(descriptor, byteCount, &address)
         guard slot >= 0, let address = unsafe address else { throw .last("map", path) }
-        return unsafe MappedFile(path: path, slot: slot, bytes: UnsafeRawBufferPointer(start: address, count: byteCount))
+        return unsafe MappedFile(
+            path: path, slot: slot, bytes: UnsafeRawBufferPointer(start: address, count: byteCount))
     }
 
     /// Bytes of a range that are in the page cache; nil if the system cannot say.

@@ -53,7 +53,8 @@ public struct PageScorer: Sendable {
     public init(layer: LayerSchema, encoding: Encoding, queryCount: Int, form: QueryForm) {
         precondition(
             Self.isUseful(
-                layer: layer, encoding: encoding, queryCount: queryCount, queryRank: form.rankOrNil, allowsEstimates: true),
+                layer: layer, encoding: encoding, queryCount: queryCount, queryRank: form.rankOrNil,
+                allowsEstimates: true),
             "no kernel for these queries")
         self.layer = layer
         self.queryCount = queryCount

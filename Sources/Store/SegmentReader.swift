@@ -108,7 +108,8 @@ public final class SegmentReader: Sendable {
     }
 
     /// The same without a copy where the file has the payload as it is. What came of it must not be used before `checkMapping`.
-    public func payload(_ side: VectorSide, block: Int, layer: Int, component: Int = 0) throws(StoreError) -> PageBytes {
+    public func payload(_ side: VectorSide, block: Int, layer: Int, component: Int = 0) throws(StoreError) -> PageBytes
+    {
         guard let page = file.pageNumber(column: column(side, layer: layer, component: component), block: block) else {
             preconditionFailure("a valid footer has this page")
         }

@@ -70,7 +70,8 @@ private func groupRows(_ groups: [GroupScore]) -> String {
                 grouped(group.topCount),
             ]
         }
-    let rest = groups.count > shown.count ? "  … \(grouped(groups.count - shown.count)) more; --format csv has all\n" : ""
+    let rest =
+        groups.count > shown.count ? "  … \(grouped(groups.count - shown.count)) more; --format csv has all\n" : ""
     return table(cells, right: [2, 3, 4, 5, 6]) + rest
 }
 

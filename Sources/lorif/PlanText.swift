@@ -53,7 +53,8 @@ func planTable(_ plan: Plan, _ meter: ScanMeter? = nil) -> String {
         ],
         ["scanned in", "\(durationText(meter.elapsedSeconds)), \(rate(Double(meter.byteCount) / elapsed, "B/s"))"],
         [
-            "achieved", "\(rate(Double(plan.flopCount) / elapsed, "FLOP/s")), "
+            "achieved",
+            "\(rate(Double(plan.flopCount) / elapsed, "FLOP/s")), "
                 + "\(rate(Double(plan.rowCount * plan.scanCount) / elapsed, "rows/s"))",
         ],
         [

@@ -60,7 +60,8 @@ struct Query: ParsableCommand {
     var checkpoint: [String] = []
     @Option(
         help: ArgumentHelp(
-            "Score only layers that match; NAME=GLOB names a group for --per-layer; may be repeated.", valueName: "glob"))
+            "Score only layers that match; NAME=GLOB names a group for --per-layer; may be repeated.", valueName: "glob"
+        ))
     var layers: [String] = []
     @Flag(help: "Say what each layer, or named group of layers, adds to the scores of the listed examples.")
     var perLayer = false
@@ -141,7 +142,8 @@ struct Query: ParsableCommand {
             }
             guard aggregate == .none, groupBy == nil, !perLayer, deadline == nil, byId.isEmpty else {
                 throw ValidationError(
-                    "an average over checkpoints or curvatures goes without --aggregate, --group-by, --per-layer, --deadline and --by-id")
+                    "an average over checkpoints or curvatures goes without --aggregate, --group-by, --per-layer, --deadline and --by-id"
+                )
             }
             for run in checkpoint { _ = try ScoringRun(parsing: run) }
         }
