@@ -22,8 +22,8 @@ extension FittedCurvature {
             for (layer, length) in zip(group.layers, group.layerLengths) {
                 check(layer, length)
                 if isWanted(index) {
-                    for start in stride(from: 0, to: length, by: 2048) {
-                        let columns = start..<min(start + 2048, length)
+                    for start in stride(from: 0, to: length, by: Self.pieceWidth) {
+                        let columns = start..<min(start + Self.pieceWidth, length)
                         pieces.append(
                             CurvaturePiece(
                                 group: index, layer: layer, length: length, columns: columns,
@@ -50,6 +50,19 @@ extension FittedCurvature {
     }
 
     static let basisRowsAtOnce = 256
+    static let pieceWidth = 2048
+
+    /// Rows that are projected at a time.
+    private static func chunkRowCount(widest: Int) -> Int { max(16, min(1024, (16 << 20) / (8 * widest))) }
+
+    /// Memory that a projection of rows on one group's basis takes with one worker: a piece of reconstructed gradients and one of the
+    /// basis, and every piece's share of the coordinates of some rows.
+    public static func projectionBytes(lengths: [Int], rank: Int, rowCount: Int) -> Int {
+        let widest = min(pieceWidth, lengths.max() ?? 1)
+        let rows = min(rowCount, chunkRowCount(widest: widest))
+        let pieceCount = lengths.reduce(0) { $0 + ($1 + pieceWidth - 1) / pieceWidth }
+        return 8 * (rows * widest + basisRowsAtOnce * widest + (pieceCount + 2) * rows * (rank + 1))
+    }
 
     /// The piece's share of p = V g: rowCount × r.
     func coordinates(of block: [Double], rowCount: Int, in piece: CurvaturePiece) -> [Double] {
@@ -102,7 +115,7 @@ extension FittedCurvature {
                 "tile has another shape than the curvature")
         }
         let widest = pieces.map(\.columns.count).max() ?? 1
-        let chunk = max(16, min(1024, (16 << 20) / (8 * widest)))
+        let chunk = Self.chunkRowCount(widest: widest)
         for start in stride(from: 0, to: rowCount, by: chunk) {
             let rows = start..<min(start + chunk, rowCount)
             let partials = parallelMap(count: pieces.count, workers: workers) { index in

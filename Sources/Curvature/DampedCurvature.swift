@@ -141,29 +141,11 @@ public struct DampedCurvature: Sendable {
         _ block: [Double], coordinates: [Double], rowCount: Int, piece: CurvaturePiece, forFittedRows: Bool
     ) -> [Double] {
         let group = curvature.groups[piece.group]
-        let lambda = lambdas[piece.group]
-        let rank = group.rank
-        let width = piece.columns.count
-        // Inside the basis Σ_k p_k/(s²_k + λ) v_k is the same without the cancellation.
-        let insideOnly = rank == group.gradientLength || (forFittedRows && group.spansRows)
-        var result = insideOnly ? [Double](repeating: 0, count: block.count) : block
-        for start in stride(from: 0, to: rank, by: FittedCurvature.basisRowsAtOnce) {
-            let rows = start..<min(start + FittedCurvature.basisRowsAtOnce, rank)
-            let basis = curvature.basisRows(rows, of: piece)
-            var weighted = [Double](repeating: 0, count: rowCount * rows.count)
-            for row in 0..<rowCount {
-                for (slot, k) in rows.enumerated() {
-                    let square = group.eigenvalues[k]
-                    weighted[row * rows.count + slot] =
-                        (insideOnly ? lambda : -square) / (square + lambda) * coordinates[row * rank + k]
-                }
-            }
-            var target = result.mutableSpan
-            multiply(
-                weighted.span, basis.span, into: &target, m: rowCount, n: width, k: rows.count, beta: 1)
-        }
-        for index in result.indices { result[index] /= lambda }
-        return result
+        return dampedInverse(
+            of: block, rowCount: rowCount, coordinates: coordinates, eigenvalues: group.eigenvalues,
+            lambda: lambdas[piece.group],
+            insideOnly: group.rank == group.gradientLength || (forFittedRows && group.spansRows)
+        ) { curvature.basisRows($0, of: piece) }
     }
 
     private func columns(_ columns: Range<Int>, of values: [Float], rowCount: Int, length: Int) -> [Double] {
@@ -175,6 +157,37 @@ public struct DampedCurvature: Sendable {
         }
         return block
     }
+}
+
+/// The Woodbury form (1/λ) (q − Σ_k s²_k/(s²_k + λ) p_k v_k) of (H + λI)⁻¹ q, in Double, for rows q of any columns of the gradient.
+///
+/// `block` is rowCount × width, `coordinates` rowCount × r with p = V q over all columns, and `basisRows` gives some rows of V in these
+/// columns. With `insideOnly`, which leaves out the part of q outside the basis, Σ_k p_k/(s²_k + λ) v_k, the same without cancellation.
+/// 2·rowCount·r·width operations.
+func dampedInverse(
+    of block: [Double], rowCount: Int, coordinates: [Double], eigenvalues: [Double], lambda: Double, insideOnly: Bool,
+    basisRows: (Range<Int>) -> [Double]
+) -> [Double] {
+    let rank = eigenvalues.count
+    let width = rowCount > 0 ? block.count / rowCount : 0
+    var result = insideOnly ? [Double](repeating: 0, count: block.count) : block
+    for start in stride(from: 0, to: rank, by: FittedCurvature.basisRowsAtOnce) {
+        let rows = start..<min(start + FittedCurvature.basisRowsAtOnce, rank)
+        let basis = basisRows(rows)
+        var weighted = [Double](repeating: 0, count: rowCount * rows.count)
+        for row in 0..<rowCount {
+            for (slot, k) in rows.enumerated() {
+                let square = eigenvalues[k]
+                weighted[row * rows.count + slot] =
+                    (insideOnly ? lambda : -square) / (square + lambda) * coordinates[row * rank + k]
+            }
+        }
+        var target = result.mutableSpan
+        multiply(
+            weighted.span, basis.span, into: &target, m: rowCount, n: width, k: rows.count, beta: 1)
+    }
+    for index in result.indices { result[index] /= lambda }
+    return result
 }
 
 /// `precondition`, whose name the type above uses for mathematics.

@@ -9,8 +9,10 @@ func nullShare(order: Int) -> Double { Double(max(order, 16)) * 4 * Double.ulpOf
 func fitGram(
     _ source: RowSource, plan: GroupPlan, options: FitOptions, workers: Int, progress: FitProgress
 ) throws(CurvatureError) -> CurvatureGroup {
-    let matrix = try gramMatrix(
-        of: plan.layers, source: source, arithmetic: plan.arithmetic, workers: workers, progress: progress)
+    let matrix = try progress.passing { () throws(CurvatureError) in
+        try gramMatrix(
+            of: plan.layers, source: source, arithmetic: plan.arithmetic, workers: workers, progress: progress)
+    }
     let trace = matrix.trace
     try requireFinite(trace, plan: plan, source: source)
     let order = plan.gradientLength
@@ -37,8 +39,11 @@ func fitKernel(
         let scale = 1 / values[k].squareRoot()
         for row in 0..<rowCount { weights[k * rowCount + row] *= scale }
     }
-    var pieces = try projectedRows(weights, count: kept, plan: plan, source: source, workers: workers)
-    progress.advance(by: 4 * Double(rowCount) * Double(kept) * Double(plan.gradientLength))
+    var pieces = try progress.passing { () throws(CurvatureError) in
+        let pieces = try projectedRows(weights, count: kept, plan: plan, source: source, workers: workers)
+        progress.advance(by: 4 * Double(rowCount) * Double(kept) * Double(plan.gradientLength))
+        return pieces
+    }
     try orthonormalizeIfNeeded(&pieces, rowCount: kept, workers: workers)
     let basis = joined(pieces, rowCount: kept, length: plan.gradientLength)
     return CurvatureGroup(
@@ -53,7 +58,9 @@ private func solveKernel(
     values: [Double], vectors: [Double], trace: Double, residual: Double, solver: EigenSolver
 ) {
     let rowCount = plan.rowCount
-    let matrix = try KernelMatrix.sum(of: plan.layers, source: source, workers: workers, progress: progress)
+    let matrix = try progress.passing { () throws(CurvatureError) in
+        try KernelMatrix.sum(of: plan.layers, source: source, workers: workers, progress: progress)
+    }
     let trace = matrix.trace
     try requireFinite(trace, plan: plan, source: source)
     let pairs = try largestPairs(matrix, plan: plan, options: options, workers: workers, progress: progress)

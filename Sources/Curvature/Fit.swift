@@ -25,7 +25,8 @@ public func fitGroup(
 ) throws(CurvatureError) -> CurvatureGroup {
     let counter = FitProgress(total: plan.operationCount, report: progress)
     var group = try fitGroup(source, plan: plan, options: options, workers: options.workers, progress: counter)
-    group.operationCount = counter.operationCount
+    group.effort = counter.effort
+    group.passEffort = counter.passEffort
     counter.finish()
     return group
 }

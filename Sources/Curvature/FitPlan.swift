@@ -47,6 +47,8 @@ public struct FitPlan: Hashable, Sendable {
         let working = groups.map(\.workingBytes).sorted(by: >).prefix(concurrentGroups).reduce(0, +)
         return working + groups.map(\.resultBytes).reduce(0, +) + FitGrain.processBytes
     }
+    /// Memory of the program itself, libraries and their buffers, which ``memoryBytes`` counts in.
+    public var processBytes: Int { FitGrain.processBytes }
     /// Floating-point operations of all groups.
     public var operationCount: Double { groups.map(\.operationCount).reduce(0, +) }
     /// Numbers decoded from the store by all groups.

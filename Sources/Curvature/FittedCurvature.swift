@@ -28,8 +28,10 @@ public enum EigenSolver: String, Hashable, Sendable {
     case lapackAll = "lapack-all"
     /// The largest pairs by LAPACK.
     case lapackLargest = "lapack-largest"
-    /// The largest pairs by block Krylov iteration, to a residual tolerance.
+    /// The largest pairs by block Krylov iteration, to a tolerance.
     case krylov
+    /// The same, stopped by the limit of passes before the tolerance was met.
+    case krylovStopped = "krylov-stopped"
 }
 
 /// Eigenpairs of H = Σ_i g_i g_iᵀ for one group of layers: the sum convention, no 1/N.
@@ -61,8 +63,10 @@ public struct CurvatureGroup: Sendable {
     /// Whether the basis spans all rows it was fitted on: only null directions were left out. Then the part of a query
     /// outside the basis does not meet any fitted row.
     public let spansRows: Bool
-    /// Floating-point operations that the fit took, Double ones counted twice; 0 if it is not known.
-    public internal(set) var operationCount = 0.0
+    /// What the fit took; nothing if it is not known.
+    public internal(set) var effort = FitEffort()
+    /// What of that went into reading and products, which grow with the number of rows; the rest is the eigenproblem.
+    public internal(set) var passEffort = FitEffort()
 
     /// D, the length of the group's gradient.
     public var gradientLength: Int { layerLengths.reduce(0, +) }
@@ -130,7 +134,8 @@ public struct FitOptions: Sendable {
     public var exact: Bool
     /// Peak memory of the fit, its result included.
     public var memoryBytes: Int
-    /// Most passes of the streaming algorithm over the rows, its last (measuring) pass included; at least 2.
+    /// Most passes of the streaming algorithm over the rows, its last (measuring) pass included; at least 2. It takes as many as it
+    /// needs: flat spectra eight or nine, steep ones four.
     public var passes: Int
     /// Extra directions that the Krylov iteration carries; nil: max(16, rank/8).
     public var oversampling: Int?
@@ -143,7 +148,7 @@ public struct FitOptions: Sendable {
 
     /// A fit needs a `rank`, or to be `exact`.
     public init(
-        scope: Scope = .perLayer, rank: Int? = nil, exact: Bool = false, memoryBytes: Int = 4 << 30, passes: Int = 5,
+        scope: Scope = .perLayer, rank: Int? = nil, exact: Bool = false, memoryBytes: Int = 4 << 30, passes: Int = 12,
         oversampling: Int? = nil, seed: UInt64 = 0, workers: Int, algorithm: FitAlgorithm? = nil
     ) {
         self.scope = scope

@@ -20,7 +20,7 @@ enum FitGrain {
     static let krylovOperations = 2e12
 
     /// Memory of the program itself, libraries and their buffers, beside the arrays that plans count.
-    static let processBytes = 96 << 20
+    static let processBytes = 128 << 20
 
     static func chunkRowCount(width: Int, bytesPerNumber: Int) -> Int {
         min(max(chunkBytes / max(1, width * bytesPerNumber), chunkRows.lowerBound), chunkRows.upperBound)

@@ -47,10 +47,12 @@ private func fitKrylov<Scalar: BLASScalar>(
         widths: operation.blocks.map(\.width), count: plan.rank,
         sizes: KrylovSizes(blockRows: plan.blockRows, basisRows: plan.basisRows), seed: options.seed,
         workers: operation.workers, applicationLimit: options.passes - 1, residualTolerance: 1e-7,
-        energyTolerance: 2e-4, confirms: false, examinesEveryStep: true,
+        energyTolerance: 5e-4, confirms: false, examinesEveryStep: true,
         countOperations: { operation.progress.advance(by: 2 * $0) })
     let outcome = try iteration.run { rows throws(CurvatureError) in
-        let pass = try operation.run(rows, measures: trace == nil ? .trace : .nothing)
+        let pass = try operation.progress.passing { () throws(CurvatureError) in
+            try operation.run(rows, measures: trace == nil ? .trace : .nothing)
+        }
         if trace == nil {
             guard pass.trace.isFinite else { throw .nonFinite(layers: names) }
             trace = pass.trace
@@ -64,7 +66,9 @@ private func fitKrylov<Scalar: BLASScalar>(
             solver: .krylov, residual: 0, spansRows: true)
     }
     let vectors = outcome.vectors
-    let measured = try operation.run(vectors, measures: .projection)
+    let measured = try operation.progress.passing { () throws(CurvatureError) in
+        try operation.run(vectors, measures: .projection)
+    }
     let pairs = try decompose { () throws(LinearAlgebraError) in
         try symmetricEigen(measured.projected, order: vectors.rowCount)
     }
@@ -79,7 +83,8 @@ private func fitKrylov<Scalar: BLASScalar>(
     return CurvatureGroup(
         plan: plan, source: source, trace: trace, eigenvalues: values,
         basis: joined(rotated.blocks, rowCount: kept, length: plan.gradientLength),
-        passes: outcome.applications + 1, solver: .krylov, residual: values.first.map { residual / $0 } ?? 0,
+        passes: outcome.applications + 1, solver: outcome.converged ? .krylov : .krylovStopped,
+        residual: values.first.map { residual / $0 } ?? 0,
         spansRows: kept < plan.rank && outcome.converged)
 }
 

@@ -18,7 +18,8 @@ struct KrylovIteration {
     let applicationLimit: Int
     /// Stop once every wanted pair's residual ‖H v − θ v‖ is at most this share of the largest θ …
     let residualTolerance: Double
-    /// … or once an application changes Σ θ over the wanted pairs by no more than this share.
+    /// … or once Σ θ over the wanted pairs is short of its limit by no more than this share, as its last two changes a, b foretell:
+    /// the changes shrink at least geometrically (the more the larger the basis), so what is to come is at most b·(b/a)/(1 − b/a).
     let energyTolerance: Double
     /// Once converged, try a fresh random block before believing it: copies of a repeated eigenvalue beyond the block's size are
     /// invisible to one Krylov sequence. Costs a few applications.
@@ -51,6 +52,7 @@ struct KrylovIteration {
         var applications = 0
         var randomBlocks: UInt64 = 1
         var energy = 0.0
+        var lastChange = 0.0
         var size = 0.0
         var confirmedEnergy: Double? = nil
         var converged = false
@@ -85,12 +87,16 @@ struct KrylovIteration {
                 let wanted = min(count, order)
                 let newEnergy = ritz.values.prefix(wanted).reduce(0, +)
                 let change = abs(newEnergy - energy)
-                energy = newEnergy
+                // The first change is from nothing: it takes three applications to see two.
+                let ratio = applications > 2 && lastChange > 0 ? change / lastChange : 1
+                let missing =
+                    applications > 1 && change == 0 ? 0 : ratio < 1 ? change * ratio / (1 - ratio) : .infinity
+                (energy, lastChange) = (newEnergy, change)
                 let enough = wanted == count || order == length
                 settled =
                     enough
                     && (largestResidual(remainder, ritz: ritz, old: old, wanted: wanted) <= residualTolerance * size
-                        || (applications > 1 && change <= energyTolerance * energy))
+                        || missing <= energyTolerance * energy)
             }
             if settled {
                 if !confirms || confirmedEnergy.map({ energy - $0 <= residualTolerance * max(energy, $0) }) ?? false {

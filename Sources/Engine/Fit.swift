@@ -24,8 +24,12 @@ public struct FitReport: Sendable {
     public let outlook: FitOutlook?
     /// Stored bytes that were read.
     public let byteCount: Int
-    /// Floating-point operations, Double ones counted twice.
-    public let operationCount: Double
+    /// Time and operations of all groups: elapsed seconds of each, divided by how many were fitted at a time.
+    public let effort: FitEffort
+    /// What of that went into reading and products, which grow with the number of rows; the rest is the eigenproblem.
+    public let passEffort: FitEffort
+    /// Processor time of the process so far.
+    public let processorSeconds: Double
     /// Largest resident memory of the process so far, if the system tells.
     public let peakMemoryBytes: Int?
     /// What the reader of the report should know.
@@ -47,19 +51,18 @@ public func fitCurvature(
     control: OperationControl = OperationControl()
 ) throws -> FitReport {
     let writer = try StoreWriter.open(at: storePath)
-    var report = try fit(writer, storePath: storePath, options: options, control: control)
-    if let coordinates {
+    let session = try FitSession(
+        writer.snapshot(), storePath: storePath, options: options, coordinates: coordinates)
+    var report = try fit(writer, session: session, control: control)
+    if let coordinates, let plan = session.outlook.coordinates {
         report.coordinates = try CoordinatesPass(
-            writer: writer, record: report.record, encoding: coordinates, isThorough: true, workers: options.workers
+            writer: writer, record: report.record, encoding: coordinates, isThorough: true, workers: plan.workers
         ).run(control: control)
     }
     return report
 }
 
-private func fit(
-    _ writer: StoreWriter, storePath: String, options: FitOptions, control: OperationControl
-) throws -> FitReport {
-    let session = try FitSession(writer.snapshot(), storePath: storePath, options: options)
+private func fit(_ writer: StoreWriter, session: FitSession, control: OperationControl) throws -> FitReport {
     if let record = session.existing {
         if writer.snapshot().activeCurvature != record.digest { try writer.activateCurvature(record.digest) }
         let groups = try writer.snapshot().readCurvature(record.digest)
@@ -76,7 +79,7 @@ private func fit(
     let digest = try writer.writeCurvature(
         groups,
         description: CurvatureDescription(
-            scope: options.scope.rawValue,
+            scope: session.options.scope.rawValue,
             algorithm: Set(groups.map(\.details.algorithm)).sorted().joined(separator: "+"),
             rank: groups.map(\.eigenvalues.count).max() ?? 0, capturedEnergy: trace > 0 ? min(1, captured / trace) : 1,
             fittedGeneration: session.snapshot.generation, fittedRowCount: session.rows.rowCount,
@@ -84,12 +87,17 @@ private func fit(
     parts.remove(keys)
     return session.report(
         try writer.snapshot().curvature(digest), groups: groups, existed: false,
-        resumedCount: fitted.filter(\.isResumed).count, operationCount: fitted.reduce(0) { $0 + $1.operationCount })
+        resumedCount: fitted.filter(\.isResumed).count,
+        effort: fitted.reduce(FitEffort()) { $0 + $1.effort },
+        passEffort: fitted.reduce(FitEffort()) { $0 + $1.passEffort })
 }
 
 /// What a fit would do, without doing it.
-public func planCurvature(of storePath: String, options: FitOptions) throws -> FitOutlook {
-    let session = try FitSession(try Snapshot.open(at: storePath), storePath: storePath, options: options)
+public func planCurvature(
+    of storePath: String, options: FitOptions, coordinates: Encoding? = nil
+) throws -> FitOutlook {
+    let session = try FitSession(
+        try Snapshot.open(at: storePath), storePath: storePath, options: options, coordinates: coordinates)
     return session.outlook
 }
 
@@ -109,10 +117,11 @@ private struct FitSession: Sendable {
     struct Part: Sendable {
         let group: CurvatureGroupData
         let isResumed: Bool
-        let operationCount: Double
+        var effort = FitEffort()
+        var passEffort = FitEffort()
     }
 
-    init(_ snapshot: Snapshot, storePath: String, options: FitOptions) throws {
+    init(_ snapshot: Snapshot, storePath: String, options: FitOptions, coordinates: Encoding?) throws {
         let rows = try LiveRows(snapshot)
         guard rows.rowCount > 0 else { throw EngineError.storeEmpty(path: storePath) }
         let plan = try planFit(
@@ -133,6 +142,14 @@ private struct FitSession: Sendable {
             existing: snapshot.curvatures.first {
                 $0.description.fittedRowDigest == snapshot.rowDigest && $0.description.provenance == provenance
                     && $0.description.scope == options.scope.rawValue
+            },
+            coordinates: try coordinates.map { _ in
+                let blockRows = try snapshot.segments.indices.map { segment in
+                    let reader = try snapshot.segmentReader(segment)
+                    return min(reader.rowsPerBlock, reader.rowCount)
+                }
+                return try CoordinatesPlan(
+                    plan, layers: snapshot.schema.layers, rowsPerBlock: blockRows.max() ?? 0, options: options)
             })
     }
 
@@ -174,7 +191,7 @@ private struct FitSession: Sendable {
             try control.cancellation.check()
             if let kept = parts.read(keys[index]) {
                 progress.set(index, share: 1)
-                return Part(group: kept, isResumed: true, operationCount: 0)
+                return Part(group: kept, isResumed: true)
             }
             let group = try fitUnwrapped(source, plan: plan.groups[index], options: options) { share in
                 progress.set(index, share: share)
@@ -182,13 +199,13 @@ private struct FitSession: Sendable {
             let data = CurvatureGroupData(group)
             // A fit of one group has nothing to go on with: the next thing is the whole file.
             if plan.groups.count > 1 { try parts.write(data, key: keys[index], scope: options.scope.rawValue) }
-            return Part(group: data, isResumed: false, operationCount: group.operationCount)
+            return Part(group: data, isResumed: false, effort: group.effort, passEffort: group.passEffort)
         }
     }
 
     func report(
         _ record: CurvatureRecord, groups: [CurvatureGroupData], existed: Bool, resumedCount: Int = 0,
-        operationCount: Double = 0
+        effort: FitEffort = FitEffort(), passEffort: FitEffort = FitEffort()
     ) -> FitReport {
         let fitted = groups.map { FittedGroup($0, schema: snapshot.schema) }
         let bytes = groups.reduce(0) { sum, group in
@@ -196,8 +213,10 @@ private struct FitSession: Sendable {
         }
         return FitReport(
             record: record, groups: fitted, rowCount: rows.rowCount, existed: existed, resumedGroupCount: resumedCount,
-            outlook: existed ? nil : outlook, byteCount: existed ? 0 : bytes, operationCount: operationCount,
-            peakMemoryBytes: peakResidentBytes(),
+            outlook: existed ? nil : outlook, byteCount: existed ? 0 : bytes,
+            effort: effort.shared(among: plan.concurrentGroups),
+            passEffort: passEffort.shared(among: plan.concurrentGroups),
+            processorSeconds: processorSeconds(), peakMemoryBytes: peakResidentBytes(),
             warnings: fitWarnings(fitted, rowCount: rows.rowCount, exact: options.exact, rank: options.rank))
     }
 }

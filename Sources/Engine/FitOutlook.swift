@@ -13,6 +13,8 @@ public struct FitOutlook: Sendable {
     public let groups: [Group]
     /// The very same fit, if the store has it already: then nothing will be done.
     public let existing: CurvatureRecord?
+    /// How coordinates will be written afterwards, if they are asked for.
+    public let coordinates: CoordinatesPlan?
 
     /// One group's share of it.
     public struct Group: Sendable {
@@ -23,6 +25,9 @@ public struct FitOutlook: Sendable {
         /// Stored bytes that all its passes read, at most: columns are stored by layer, so a pass reads its own layers only.
         public let byteCount: Int
     }
+
+    /// Peak memory of the process: of the fit or of writing coordinates, whichever takes more.
+    public var memoryBytes: Int { max(plan.memoryBytes, coordinates?.memoryBytes ?? 0) }
 
     /// Stored bytes that all passes of all groups read, at most.
     public var byteCount: Int { groups.reduce(0) { $0 + $1.byteCount } }
@@ -114,16 +119,28 @@ func fitWarnings(_ groups: [FittedGroup], rowCount: Int, exact: Bool, rank: Int?
             "\(rowCount) rows are fewer than the \(longest) dimensions of the gradient: H is singular, and damping alone "
                 + "decides about the rest")
     }
-    let coarse = groups.filter { $0.residual > 0.01 }
+    let coarse = groups.filter { $0.residual > 0.01 && $0.solver != EigenSolver.krylovStopped.rawValue }
     warn(coarse, worst: coarse.max { $0.residual < $1.residual }) { place, worst in
         "\(place): the iteration stopped at a residual of \(worst.residual) s²₁ after \(worst.passCount) passes; more "
             + "--passes are more accurate"
+    }
+    let stopped = groups.filter { $0.solver == EigenSolver.krylovStopped.rawValue }
+    warn(stopped, worst: stopped.max { $0.residual < $1.residual }) { place, worst in
+        "\(place): the iteration was stopped after \(worst.passCount) passes and had not converged: what it captures may be "
+            + "more than 0.1 % below what rank \(worst.rank) can. More --passes are more accurate"
     }
     let skewed = groups.filter { $0.orthogonalityError > 1e-4 }
     warn(skewed, worst: skewed.max { $0.orthogonalityError < $1.orthogonalityError }) { place, worst in
         "\(place): eigenvectors are orthogonal to \(worst.orthogonalityError) only"
     }
     return warnings
+}
+
+/// Processor time of this process so far, all threads.
+func processorSeconds() -> Double {
+    var time = timespec()
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
 }
 
 /// The largest resident memory of this process so far, from /proc; nil where there is none.

@@ -15,6 +15,48 @@ public struct CoordinatesReport: Sendable {
     public let notes: [String]
 }
 
+/// How the coordinates of a store's rows will be written, within the memory of the fit.
+public struct CoordinatesPlan: Sendable {
+    /// Threads.
+    public let workers: Int
+    /// Peak memory of the process meanwhile, the bases and the program itself included.
+    public let memoryBytes: Int
+
+    /// As many workers as the memory is enough for; throws ``CurvatureError/insufficientMemory`` if it is not for one.
+    init(
+        _ plan: FitPlan, layers: [LayerSchema], rowsPerBlock: Int, options: FitOptions
+    ) throws(CurvatureError) {
+        let bases = plan.groups.reduce(plan.processBytes) { $0 + $1.resultBytes }
+        let tasks = plan.groups.map { Self.taskBytes($0, layers: layers, rowsPerBlock: rowsPerBlock) }
+        // What a wave of blocks leaves to be written, at f32's size at most.
+        let kept = plan.groups.map { rowsPerBlock * ($0.rank + 1) * 4 }
+        func bytes(_ workers: Int) -> Int {
+            let blocks = CoordinatesPass.blocksAtOnce(groupCount: tasks.count, workers: workers)
+            return bases + workers * (tasks.max() ?? 0) + blocks * kept.reduce(0, +)
+        }
+        var workers = options.workers
+        while workers > 1, bytes(workers) > options.memoryBytes { workers -= 1 }
+        if bytes(workers) > options.memoryBytes, let largest = plan.groups.max(by: { $0.resultBytes < $1.resultBytes })
+        {
+            throw .insufficientMemory(
+                layers: largest.layers.map { layers[$0].name }, gradientLength: largest.gradientLength,
+                rowCount: largest.rowCount, needed: bytes(workers), budget: options.memoryBytes)
+        }
+        self.workers = workers
+        memoryBytes = bytes(workers)
+    }
+
+    /// One group's rows of a block: the stored numbers, decoded and as pages; the buffers of a projection; the coordinates, before
+    /// and after they are encoded.
+    private static func taskBytes(_ group: GroupPlan, layers: [LayerSchema], rowsPerBlock: Int) -> Int {
+        let numbers = group.layers.reduce(0) { $0 + layers[$1].storedNumberCount }
+        let coordinates = rowsPerBlock * (group.rank + 1) * 8
+        let lengths = group.layers.map { layers[$0].gradientLength }
+        return rowsPerBlock * numbers * 8 + coordinates
+            + FittedCurvature.projectionBytes(lengths: lengths, rank: group.rank, rowCount: rowsPerBlock)
+    }
+}
+
 /// Writes the coordinates of every row of a store in a curvature, segment by segment, where they are not there yet.
 ///
 /// One pass over the rows of those segments; 2·rows·r·D operations in Double. Memory: the decoded rows and the coordinates of a block for each
@@ -72,6 +114,11 @@ struct CoordinatesPass {
         return !isThorough || reader.isSound
     }
 
+    /// Blocks in waves that give every worker something to do.
+    static func blocksAtOnce(groupCount: Int, workers: Int) -> Int {
+        max(1, (2 * workers + groupCount - 1) / max(1, groupCount))
+    }
+
     /// Writes one segment's file; false if its coordinates do not fit into f32, and nothing is left behind.
     private func write(
         _ index: Int, of snapshot: Snapshot, groups: [CurvatureGroupData], curvatures: [FittedCurvature],
@@ -82,8 +129,7 @@ struct CoordinatesPass {
             curvature: record.digest, segment: snapshot.segments[index].identity.footerDigest, encoding: encoding,
             rowCount: reader.rowCount, rowsPerBlock: reader.rowsPerBlock, ranks: groups.map(\.eigenvalues.count))
         var file = try writer.beginCoordinates(description)
-        // Blocks in waves that give every worker something to do.
-        let blocksAtOnce = max(1, (2 * workers + groups.count - 1) / groups.count)
+        let blocksAtOnce = Self.blocksAtOnce(groupCount: groups.count, workers: workers)
         let encoding = encoding
         for first in stride(from: 0, to: reader.blockCount, by: blocksAtOnce) {
             let blocks = first..<min(reader.blockCount, first + blocksAtOnce)

@@ -35,10 +35,10 @@ struct Fit: ParsableCommand {
     var scope: ScopeArgument = .perLayer
     @Flag(help: "Keep every eigenvector: the exact damped inverse. For small stores or small layers.")
     var exact = false
-    @Option(help: "Most memory that the fit may take, as in 512MiB or 4GiB.")
+    @Option(help: "Most memory that the fit and writing coordinates may take, as in 512MiB or 4GiB.")
     var memory: ByteCount = ByteCount(4 << 30)
-    @Option(help: "Most passes over the rows, where they are iterated over; at least 2.")
-    var passes: Int = 5
+    @Option(help: "Most passes over the rows, where they are iterated over until the energy settles; at least 2.")
+    var passes: Int = 12
     @Option(help: "gram, kernel or krylov; chosen by cost and memory unless said.")
     var algorithm: FitAlgorithm?
     @Option(help: "Start of the random directions.")
@@ -75,8 +75,8 @@ struct Fit: ParsableCommand {
             guard CoordinatesDescription.encodings.contains(coordinates) else {
                 throw ValidationError("--coordinates must be int8, f16 or f32, not \(coordinates.name)")
             }
-            guard !dryRun, !list, use == nil, drop == nil else {
-                throw ValidationError("--coordinates goes with a fit, not with --dry-run, --list, --use or --drop")
+            guard !list, use == nil, drop == nil else {
+                throw ValidationError("--coordinates goes with a fit, not with --list, --use or --drop")
             }
         }
         if exact, algorithm == .krylov {
@@ -99,7 +99,9 @@ struct Fit: ParsableCommand {
         } else if let drop {
             try printCurvatureChange(try dropCurvature(startingWith: drop, of: store), verb: "removed", json: json)
         } else if dryRun {
-            try printFitOutlook(try planCurvature(of: store, options: options), memory: memory.value, json: json)
+            try printFitOutlook(
+                try planCurvature(of: store, options: options, coordinates: coordinates), memory: memory.value,
+                json: json)
         } else {
             try fit()
         }

@@ -21,7 +21,7 @@ func printFitOutlook(_ outlook: FitOutlook, memory: Int, json: Bool) throws {
         return try printJSON(
             OutlookReport(
                 scope: plan.scope.rawValue, rows: outlook.rowCount, passes: plan.passes, bytes: outlook.byteCount,
-                flops: plan.operationCount, memoryBytes: plan.memoryBytes, memoryBudget: memory,
+                flops: plan.operationCount, memoryBytes: outlook.memoryBytes, memoryBudget: memory,
                 concurrentGroups: plan.concurrentGroups, workers: plan.concurrentGroups * plan.workersPerGroup,
                 existing: outlook.existing?.digest.description,
                 groups: outlook.groups.map {
@@ -45,8 +45,11 @@ func printFitOutlook(_ outlook: FitOutlook, memory: Int, json: Bool) throws {
     standardOutput(
         "\(grouped(outlook.rowCount)) rows, at most \(plan.passes) \(plan.passes == 1 ? "pass" : "passes"), "
             + "\(byteText(outlook.byteCount)) to read, about \(operationText(plan.operationCount)), "
-            + "\(byteText(plan.memoryBytes)) of memory at most (\(byteText(memory)) allowed); "
+            + "\(byteText(outlook.memoryBytes)) of memory at most (\(byteText(memory)) allowed); "
             + "\(plan.concurrentGroups) at a time\n")
+    if let coordinates = outlook.coordinates {
+        standardOutput("\(byteText(coordinates.memoryBytes)) of it while coordinates are written\n")
+    }
     if let existing = outlook.existing {
         standardOutput("this very fit is in the store: curvature \(existing.digest.description.prefix(12))\n")
     }
@@ -130,8 +133,12 @@ func printFitReport(_ report: FitReport, scope: String, exact: Bool, elapsedSeco
             FitDone(
                 curvature: record.digest.description, scope: scope, exact: exact, existed: report.existed,
                 resumedGroups: report.resumedGroupCount, rows: report.rowCount, bytes: record.identity.fileLength,
-                bytesRead: report.byteCount, flops: report.operationCount, seconds: elapsedSeconds,
-                peakMemoryBytes: report.peakMemoryBytes, plannedMemoryBytes: report.outlook?.plan.memoryBytes,
+                bytesRead: report.byteCount, flops: report.effort.operationCount, seconds: elapsedSeconds,
+                passSeconds: report.passEffort.seconds, passFlops: report.passEffort.operationCount,
+                eigenSeconds: report.effort.seconds - report.passEffort.seconds,
+                eigenFlops: report.effort.operationCount - report.passEffort.operationCount,
+                processorSeconds: report.processorSeconds,
+                peakMemoryBytes: report.peakMemoryBytes, plannedMemoryBytes: report.outlook?.memoryBytes,
                 plannedFlops: report.outlook?.plan.operationCount, plannedBytesRead: report.outlook?.byteCount,
                 coordinates: report.coordinates.map(CoordinatesDone.init), warnings: report.warnings,
                 groups: report.groups.map(FittedGroupReport.init)))
@@ -152,14 +159,24 @@ func printFitReport(_ report: FitReport, scope: String, exact: Bool, elapsedSeco
     }
     let passes = report.groups.map(\.passCount).max() ?? 0
     text += "\(passes) \(passes == 1 ? "pass" : "passes"), \(byteText(report.byteCount)) read, "
-    let rate = operationText(report.operationCount / max(elapsedSeconds, 1e-6))
-    text += "\(operationText(report.operationCount)) (\(rate)/s)"
+    text += operationText(report.effort.operationCount)
     if let peak = report.peakMemoryBytes { text += ", \(byteText(peak)) of memory at most" }
-    if let plan = report.outlook?.plan {
-        text += "; planned: \(operationText(plan.operationCount)), \(byteText(plan.memoryBytes))"
+    if let outlook = report.outlook {
+        text += "; planned: \(operationText(outlook.plan.operationCount)), \(byteText(outlook.memoryBytes))"
     }
-    standardOutput(text + "\n")
+    standardOutput(text + "\n" + effortText(report) + "\n")
     printCoordinates(report.coordinates)
+}
+
+/// What grows with the rows and what does not, each with its rate; and the processor time of both.
+private func effortText(_ report: FitReport) -> String {
+    func text(_ seconds: Double, _ operations: Double) -> String {
+        "\(durationText(seconds)) at \(operationText(operations / max(seconds, 1e-6)))/s"
+    }
+    let (all, passes) = (report.effort, report.passEffort)
+    return "reading and products \(text(passes.seconds, passes.operationCount)), eigenproblems "
+        + text(all.seconds - passes.seconds, all.operationCount - passes.operationCount)
+        + "; \(durationText(report.processorSeconds)) of processor time"
 }
 
 private func printCoordinates(_ report: CoordinatesReport?) {
@@ -205,7 +222,7 @@ private struct FitDone: Encodable {
     let curvature, scope: String
     let exact, existed: Bool
     let resumedGroups, rows, bytes, bytesRead: Int
-    let flops, seconds: Double
+    let flops, seconds, passSeconds, passFlops, eigenSeconds, eigenFlops, processorSeconds: Double
     let peakMemoryBytes, plannedMemoryBytes: Int?
     let plannedFlops: Double?
     let plannedBytesRead: Int?

@@ -105,6 +105,31 @@ import Testing
         #expect(progress.operationCount > 0)
     }
 
+    /// A basis too small for all passes is restarted with its best vectors, and still gets there.
+    @Test func restartedIterationsReachTheSameEnergy() throws {
+        let layers = [factorLayer("long", 48, 40, rank: 2)]
+        let rows = TestRows(layers: layers, rowCount: 500, seed: 12)
+        var options = FitOptions(rank: 40, passes: 30, workers: 2, algorithm: .krylov)
+        let generous = try planFit(rows.source(), options: options).groups[0]
+        do throws(CurvatureError) {
+            options.memoryBytes = 1
+            _ = try planFit(rows.source(), options: options)
+            Issue.record("a byte was enough")
+        } catch {
+            guard case .insufficientMemory(_, _, _, let needed, _) = error else {
+                Issue.record("unexpected \(error)")
+                return
+            }
+            options.memoryBytes = needed
+        }
+        let plan = try planFit(rows.source(), options: options).groups[0]
+        #expect(plan.basisRows == 2 * plan.blockRows && plan.basisRows < generous.basisRows)
+        let exact = try fit(rows.source(), options: FitOptions(rank: 40, workers: 2, algorithm: .gram)).groups[0]
+        let restarted = try fit(rows.source(), options: options).groups[0]
+        #expect(restarted.solver == .krylov && restarted.passes < 30)
+        #expect(abs(restarted.capturedEnergy / exact.capturedEnergy - 1) < 1e-3)
+    }
+
     /// The truncated fit of a layer long enough for the iterative solver, against LAPACK's pairs of the same matrix.
     @Test func energyOfALongLayerIsOptimal() throws {
         let layers = [factorLayer("long", 48, 40, rank: 2)]
@@ -118,13 +143,17 @@ import Testing
         let exact = try symmetricEigen(matrix.assembled(), order: matrix.order).values
         let best = exact.prefix(40).reduce(0, +) / exact.reduce(0, +)
         #expect(abs(fitted.capturedEnergy / best - 1) < 1e-8)
-        // Random numbers have a flat spectrum, the worst there is for an iteration: it takes more than the usual passes.
-        let streamed = try fit(
-            rows.source(tileRowCounts: [300, 200]),
-            options: FitOptions(rank: 40, passes: 40, workers: 2, algorithm: .krylov)
-        ).groups[0]
-        #expect(streamed.passes < 40 && abs(streamed.capturedEnergy / best - 1) < 1e-3)
+        // Random numbers have a flat spectrum, the worst there is for an iteration: the passes it has by itself are enough, and
+        // it says so when they are not.
+        let source = rows.source(tileRowCounts: [300, 200])
+        let streamed = try fit(source, options: FitOptions(rank: 40, workers: 2, algorithm: .krylov)).groups[0]
+        #expect(streamed.solver == .krylov && streamed.passes <= 10)
+        #expect(abs(streamed.capturedEnergy / best - 1) < 1e-3)
         #expect(abs(streamed.trace / fitted.trace - 1) < 1e-9)
+        let stopped = try fit(source, options: FitOptions(rank: 40, passes: 4, workers: 2, algorithm: .krylov)).groups[
+            0]
+        #expect(stopped.solver == .krylovStopped && stopped.passes == 4)
+        #expect(stopped.capturedEnergy < best * (1 - 1e-3))
         #expect(fitted.conditionNumber == fitted.eigenvalues[0] / fitted.eigenvalues[39])
     }
 }

@@ -1,11 +1,41 @@
+import LinearAlgebra
 import Schema
 import Testing
 
 @testable import Curvature
 
-/// The Woodbury form in Double against a dense inverse. Bases are exact in f32 (Hadamard vectors), so nothing but the identity and
-/// Double's rounding is measured.
+/// The Woodbury form in Double against a dense inverse. Bases are exact in f32 (Hadamard vectors) or kept in Double, so nothing but the
+/// identity and Double's rounding is measured.
 @Suite struct WoodburyTests {
+    /// Truncated bases of gradients, as the fit finds them before they are rounded to f32.
+    @Test(arguments: [1, 3, 10, 23], [1e-4, 1.0, 1e4])
+    func truncatedBasesInDoubleAgreeWithTheDenseInverse(_ rank: Int, _ ratio: Double) throws {
+        let rows = TestRows(layers: [factorLayer("a", 6, 4, rank: 2)], rowCount: 50, seed: 21)
+        let progress = FitProgress(total: 1) { _ in }
+        let gram = try gramMatrix(of: [0], source: rows.source(), arithmetic: .double, workers: 2, progress: progress)
+        let order = gram.order
+        let pairs = try symmetricEigen(gram.assembled(), order: order)
+        let values = Array(pairs.values.prefix(rank))
+        let vectors = (0..<rank).map { Array(pairs.vectors[($0 * order)..<(($0 + 1) * order)]) }
+        let lambda = ratio * gram.trace / Double(order)
+        var truncated = [[Double]](repeating: [Double](repeating: 0, count: order), count: order)
+        for (value, vector) in zip(values, vectors) {
+            for a in 0..<order { for b in 0..<order { truncated[a][b] += value * vector[a] * vector[b] } }
+        }
+        let queries = TestRows(layers: rows.layers, rowCount: 5, seed: 22).gradients([0])
+        let coordinates = queries.flatMap { query in vectors.map { Oracle.dot($0, query) } }
+        let found = dampedInverse(
+            of: queries.flatMap { $0 }, rowCount: queries.count, coordinates: coordinates, eigenvalues: values,
+            lambda: lambda, insideOnly: false
+        ) { $0.flatMap { vectors[$0] } }
+        for (index, query) in queries.enumerated() {
+            let expected = Oracle.solve(truncated, damping: lambda, query)
+            let largest = expected.map { abs($0) }.max() ?? 0
+            let errors = (0..<order).map { abs(found[index * order + $0] - expected[$0]) }
+            #expect((errors.max() ?? 1) <= 1e-9 * largest)
+        }
+    }
+
     /// Rows of the 16×16 Hadamard matrix divided by 4: orthonormal, every entry ±1/4.
     static let basis: [[Float]] = (0..<16).map { row in
         (0..<16).map { column in (row & column).nonzeroBitCount % 2 == 0 ? 0.25 : -0.25 }

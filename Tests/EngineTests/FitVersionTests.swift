@@ -33,7 +33,7 @@ import Testing
     @Test func theSameFitIsNotRepeated() throws {
         let options = FitOptions(rank: 4, workers: 2)
         let first = try fitCurvature(of: store, options: options)
-        #expect(!first.existed && first.outlook != nil && first.operationCount > 0 && first.byteCount > 0)
+        #expect(!first.existed && first.outlook != nil && first.effort.operationCount > 0 && first.byteCount > 0)
         let again = try fitCurvature(of: store, options: options)
         #expect(again.existed && again.record.digest == first.record.digest)
         #expect(again.groups.map(\.capturedEnergy) == first.groups.map(\.capturedEnergy))

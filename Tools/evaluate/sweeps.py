@@ -92,13 +92,14 @@ class Program:
         self.binary = binary
         self.folder = folder
 
-    def run(self, *arguments: object) -> None:
-        """Runs a command, which must succeed."""
+    def run(self, *arguments: object) -> str:
+        """Runs a command, which must succeed; returns what it printed."""
         command = [str(self.binary), *map(str, arguments)]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
         done = subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL, check=False, env=environment)
         if done.returncode != 0:
             sys.exit(f"exit code {done.returncode} of: {' '.join(command)}\n{done.stderr.decode(errors='replace')}")
+        return done.stdout.decode()
 
     def scores(self, experiment: Experiment, store: Path, queries: Path, *options: object) -> Doubles:
         """[queries, examples], in the experiment's order whatever the store's."""
