@@ -96,6 +96,87 @@ def test_queries_from_a_file_by_layer_method_and_condition(
     assert unnamed.scores is None
 
 
+def test_several_dampings(store: Store, train: Layers, queries: Layers) -> None:
+    store.fit(exact=True)
+    asked = {name: value.astype(np.float64) for name, value in queries.items()}
+    names = [f"q{row}" for row in range(ASKED)]
+    for kind, values in (("relative", (0.1, 1.0, 10.0)), ("absolute", (0.5, 3.0))):
+        given = {"relative_dampings" if kind == "relative" else "dampings": values}
+        answers = store.sweep(queries, ids=names, top=2, bottom=1, scores=True, **given)
+        assert [answer.relative_damping or answer.damping for answer in answers] == list(values)
+        for answer, value in zip(answers, values, strict=True):
+            expected = oracle.influence(plain(train), asked, [[name] for name in train], **{kind: value})
+            assert answer.scores is not None
+            assert answer.example_ids == tuple(IDS)
+            assert np.abs(answer.scores - expected).max() <= 1e-4 * np.abs(expected).max()
+            for row, ranking in enumerate(answer):
+                order = np.argsort(-expected[row])
+                assert [hit.id for hit in ranking.top] == [IDS[i] for i in order[:2]]
+                assert [hit.id for hit in ranking.bottom] == [IDS[order[-1]]]
+    (alone,) = store.sweep(queries, relative_dampings=[0.3], top=1)
+    assert alone["0"].top[0] == store.query(queries, relative_damping=0.3, top=1)["0"].top[0]
+    assert (alone.relative_damping, alone.damping) == (0.3, None)
+    own = store.sweep(method="self-influence", dampings=[1, 2], top=ROWS)
+    assert own[0][0].top[0].score > own[1][0].top[0].score
+    for wrong in ({}, {"dampings": [1], "relative_dampings": [1]}):
+        with pytest.raises(ValueError, match="not both kinds"):
+            store.sweep(queries, **wrong)
+
+
+def test_versions_of_curvature(store: Store, queries: Layers) -> None:
+    assert store.versions() == ()
+    first = store.fit(rank=2, coordinates="int8")
+    second = store.fit(exact=True, scope="global")
+    assert {(each.curvature, each.active, each.scope) for each in store.versions()} == {
+        (first.curvature, False, "per-layer"),
+        (second.curvature, True, "global"),
+    }
+    store.delete([IDS[0]])
+    used = store.use(first.curvature[:10])
+    assert (used.curvature, used.active, used.current) == (first.curvature, True, False)
+    assert (used.deleted_rows, used.seen_share, used.live_rows, used.fitted_rows) == (1, 1, ROWS - 1, ROWS)
+    assert store.inspect().active_curvature == first.curvature
+    assert store.drop(second.curvature).curvature == second.curvature
+    assert [each.curvature for each in store.versions()] == [first.curvature]
+    with pytest.raises(lorif.InputRefusedError, match="nonsense"):
+        store.use("nonsense")
+    with pytest.raises(lorif.InputRefusedError):
+        store.drop(second.curvature)
+
+
+def test_checkpoints_are_averaged(
+    store: Store, train: Layers, queries: Layers, random: np.random.Generator, tmp_path: Path
+) -> None:
+    later, asked_later = layers(random, ROWS), {name: rows[::-1] for name, rows in queries.items()}
+    other = Store(tmp_path / "b.lorif")
+    other.ingest(later, ids=IDS, encoding="f32")
+    path, names = tmp_path / "later.safetensors", list("abcd")
+    lorif.batch.write_batch(path, asked_later, ids=names)
+    for each in (store, other):
+        each.fit(exact=True)
+    unused = other.fit(rank=1)
+    chosen = next(each.curvature for each in other.versions() if each.curvature != unused.curvature)
+    parts = [
+        oracle.influence(
+            plain(rows),
+            {name: value.astype(np.float64) for name, value in asked.items()},
+            [[name] for name in train],
+            relative=0.5,
+        )
+        for rows, asked in ((train, queries), (later, asked_later))
+    ]
+    checkpoint = lorif.Checkpoint(other.path, path, weight=3, curvature=chosen)
+    answer = store.query(queries, ids=names, relative_damping=0.5, scores=True, top=1, checkpoints=[checkpoint])
+    expected = (parts[0] + 3 * parts[1]) / 4
+    assert answer.scores is not None
+    assert answer.query_ids == tuple(names)
+    columns = [answer.example_ids.index(name) for name in IDS]
+    assert np.abs(answer.scores[:, columns] - expected).max() <= 1e-4 * np.abs(expected).max()
+    assert answer["b"].top[0].id == IDS[int(np.argmax(expected[1]))]
+    with pytest.raises(ValueError, match="without ','"):
+        store.query(queries, checkpoints=[lorif.Checkpoint("a,b", path)])
+
+
 def test_self_influence_has_one_ranking(store: Store, train: Layers) -> None:
     store.fit(exact=True)
     answer = store.query(method="self-influence", damping=2.0, top=ROWS)

@@ -1,7 +1,8 @@
-"""Golden segments of every encoding, and broken ones (Tests/Golden/make.py wrote them once)."""
+"""Golden files: segments of every encoding and broken ones (make.py), curvature and coordinates (make_curvature.py)."""
 
 import json
 import shutil
+import struct
 import sys
 from pathlib import Path
 
@@ -10,8 +11,12 @@ import pytest
 from conftest import ROOT
 from harness import attempt, refused, run
 from lorif.batch import FactorBatch
+from lorif.coordinates import Coordinates
+from lorif.curvature import Curvature
+from lorif.page import SegmentError
 
 sys.path.insert(0, str(ROOT / "Tests" / "Golden"))
+import make_curvature
 from make import ENCODINGS, ROWS, Segment, values
 
 GOLDEN = ROOT / "Tests" / "Golden"
@@ -62,3 +67,39 @@ def test_broken_ones_are_refused(name: str, tmp_path: Path) -> None:
     assert attempt("verify", store).code == 1
     with pytest.raises(ValueError):
         Segment(path).verify()
+
+
+def test_curvature_and_coordinates_by_the_second_reader() -> None:
+    """What the program makes of the same files is in Tests/StoreTests/GoldenCurvatureTests.swift."""
+    paths = GOLDEN / "curvature-1.0.curvature", GOLDEN / "coordinates-1.0.coordinates"
+    curvature, coordinates = Curvature(paths[0]), Coordinates(paths[1])
+    assert paths[0].read_bytes() == make_curvature.curvature()
+    assert paths[1].read_bytes() == make_curvature.coordinates(curvature.digest)
+    assert [layer.name for layer in curvature.layers] == ["blocks.0/attn", "schicht ü"]
+    assert (curvature.scope, curvature.rank, curvature.fitted_row_count) == ("per-layer", 2, 5)
+    first, second = curvature.groups
+    assert first.eigenvalues.tolist() == [12, 5]
+    assert np.array_equal(first.basis, make_curvature.BASIS)
+    assert (first.trace, first.spans_rows, first.residual) == (17.5, False, 2**-40)
+    assert (second.layers, second.gradient_length, len(second.basis)) == ((1,), 3, 0)
+    assert (coordinates.curvature, coordinates.segment) == (curvature.digest, make_curvature.SEGMENT)
+    assert (coordinates.values_encoding, coordinates.ranks) == ("int8", (2, 0))
+    assert np.allclose(coordinates.values(0), make_curvature.VALUES, rtol=3e-4)
+    assert np.array_equal(coordinates.outside_norms(1), make_curvature.OUTSIDE[1])
+    # Row 3: c = ±1, n = 2, b = s² + 17.5/4, λ = 1/2.
+    b = np.array([12, 5]) + 17.5 / 4
+    assert np.isclose(coordinates.self_influence(0, first, 0.5)[3], 8 + (b / np.array([12.5, 5.5])).sum(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["curvature-1.0.curvature", "coordinates-1.0.coordinates"])
+def test_no_byte_of_them_is_outside_every_check(name: str, tmp_path: Path) -> None:
+    whole = (GOLDEN / name).read_bytes()
+    reader = Curvature if name.startswith("curvature") else Coordinates
+    for place in [*range(0, 128, 5), *range(4096, len(whole), 11)]:
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        path = tmp_path / name
+        path.write_bytes(content)
+        # A footer that is damaged is noticed before it is decoded.
+        with pytest.raises((SegmentError, struct.error)):
+            reader(path)

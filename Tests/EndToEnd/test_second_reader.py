@@ -7,6 +7,8 @@ import oracle
 import pytest
 from harness import assert_close, run, scores, write_batch
 from lorif.batch import FactorBatch, Factors
+from lorif.coordinates import Coordinates
+from lorif.curvature import Curvature
 from lorif.segment import RESIDUAL_NORMS, Segment
 
 SHAPES = {"h.0": (33, 7, 3), "h.1": (5, 40, 1), "h.2": (6, 6, 0)}
@@ -116,3 +118,48 @@ def test_the_same_input_gives_the_same_bytes(layers: dict, tmp_path: Path) -> No
             (path,) = (store / "segments").iterdir()
             files.append(path.read_bytes())
         assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("scope", ["per-layer", "global"])
+@pytest.mark.parametrize(("encoding", "tolerance"), [("f32", 1e-6), ("f16", 1e-3), ("int8", 1e-2)])
+def test_curvature_and_coordinates(
+    scope: str, encoding: str, tolerance: float, layers: dict, random: np.random.Generator, tmp_path: Path
+) -> None:
+    """The eigenpairs are those of H, and the coordinates what the format says of them, by NumPy in float64."""
+    store = tmp_path / "s.lorif"
+    ids = [f"a{row}" for row in range(COUNT)]
+    run("ingest", store, write_batch(tmp_path / "b.safetensors", layers, ids), "--encoding", "int8")
+    done = run("fit", store, "--rank", 9, "--scope", scope, "--coordinates", encoding, "--json").json()
+    (segment,) = segments(store)
+    gradients = [
+        rows.reshape(COUNT, -1)
+        for rows in oracle.gradients(
+            {layer.name: factored(segment.values(number)) for number, layer in enumerate(segment.layers)}
+        ).values()
+    ]
+    (path,) = (store / "curvature").iterdir()
+    curvature = Curvature(path)
+    assert (curvature.digest, curvature.scope) == (done["curvature"], scope)
+    (path,) = (store / "coordinates").iterdir()
+    coordinates = Coordinates(path)
+    assert path.name == f"{curvature.digest}-{segment.digest}.coordinates"
+    assert (coordinates.curvature, coordinates.segment) == (curvature.digest, segment.digest)
+    assert coordinates.values_encoding == encoding
+    assert coordinates.ranks == tuple(len(group.eigenvalues) for group in curvature.groups)
+    total = np.zeros(COUNT)
+    for number, group in enumerate(curvature.groups):
+        rows = np.concatenate([gradients[layer] for layer in group.layers], axis=1).astype(np.float64)
+        exact = np.linalg.eigvalsh(rows.T @ rows)[::-1]
+        assert np.allclose(group.eigenvalues, exact[:9], rtol=1e-6)
+        assert np.isclose(group.trace, exact.sum(), rtol=1e-6)
+        basis = group.basis.astype(np.float64)
+        assert np.abs(basis @ (rows.T @ rows) - group.eigenvalues[:, None] * basis).max() < 1e-5 * exact[0]
+        products = rows @ basis.T
+        weights = group.eigenvalues + group.trace / group.gradient_length
+        found, wanted = coordinates.values(number), products / np.sqrt(weights)
+        assert np.abs(found - wanted).max() <= tolerance * np.abs(wanted).max()
+        outside = np.sqrt(np.maximum(0, (rows**2).sum(axis=1) - (products**2).sum(axis=1)))
+        assert np.abs(coordinates.outside_norms(number) - outside).max() <= 1e-5 * outside.max()
+        total += coordinates.self_influence(number, group, 2.0)
+    answer = scores(store, None, "--method", "self-influence", "--damping", 2)[0]
+    assert np.abs(answer - total).max() <= 1e-5 * total.max()

@@ -4,9 +4,11 @@
 - `lorif.batch`: factor batches, the files that go into a store.
 - `lorif.torch`: the recorder of PyTorch models (needs the extra `torch`).
 - `lorif.importers`: gradient stores of other programs, taken over.
-- `lorif.segment`: a reader of segment files, written from the format's description alone (needs the extra `segment`).
+- `lorif.segment`, `lorif.curvature`, `lorif.coordinates`, `lorif.basis`: readers of the store's files, written from the
+  description of the formats alone (need the extra `segment`).
 """
 
+from lorif.answers import Checkpoint
 from lorif.batch import BatchError, FactorBatch, Factors
 from lorif.store import RemarkWarning, Store
 from lorif.tool import (
@@ -25,6 +27,7 @@ __version__ = VERSION
 
 __all__ = [
     "BatchError",
+    "Checkpoint",
     "EnvironmentFailedError",
     "FactorBatch",
     "Factors",

@@ -1,6 +1,7 @@
 """What the store answers, as frozen dataclasses: rankings with scores, and the reports of the other commands."""
 
 import html
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -14,8 +15,10 @@ from lorif.tool import EnvironmentFailedError
 
 __all__ = [
     "Answer",
+    "Checkpoint",
     "Curvature",
     "CurvatureGroup",
+    "CurvatureVersion",
     "Deletion",
     "Example",
     "Examples",
@@ -92,6 +95,45 @@ class Curvature(Report):
         """As of Report; the groups are dataclasses, too."""
         groups = tuple(CurvatureGroup.of(each, layers=tuple(each["layers"])) for each in report["groups"])
         return super().of(report, groups=groups, **given)
+
+
+@dataclass(frozen=True)
+class CurvatureVersion(Report):
+    """A curvature among those that a store has.
+
+    `active` is the one in use; `current` says that it was fitted on exactly the rows that are live, `seen_share` how
+    much of these it has seen, and `deleted_rows` how many of its own are gone.
+    """
+
+    curvature: str
+    active: bool
+    current: bool
+    scope: str
+    algorithm: str
+    rank: int
+    captured_energy: float
+    fitted_rows: int
+    live_rows: int
+    seen_share: float
+    deleted_rows: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Another checkpoint of a model, whose scores are averaged with those of the store that is asked.
+
+    Attributes:
+        store: The folder of its store.
+        queries: The batch file of the same queries' gradients at that checkpoint.
+        weight: Of its scores in the mean; that of the store itself is 1.
+        curvature: The id of a curvature, or the first digits of one; None for the one in use.
+    """
+
+    store: str | os.PathLike[str]
+    queries: str | os.PathLike[str]
+    weight: float = 1.0
+    curvature: str | None = None
 
 
 @dataclass(frozen=True)
@@ -218,12 +260,15 @@ class Answer:
 
     `scores` is [queries, examples] in float32; its rows are `query_ids` and its columns `example_ids`. Otherwise it is
     None, and so is `example_ids`. Positive scores mean that training on the example lowers the query's loss.
+    `relative_damping` or `damping` is what was asked for; both are None where the default was.
     """
 
     method: str
     rankings: tuple[Ranking, ...]
     scores: NDArray[np.float32] | None = None
     example_ids: tuple[str, ...] | None = None
+    relative_damping: float | None = None
+    damping: float | None = None
 
     @property
     def query_ids(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ Everything goes through the command line: its rules, its messages, its exit code
 
 import html
 import json
+import math
 import os
 import tempfile
 import warnings
@@ -24,7 +25,9 @@ from numpy.typing import NDArray
 
 from lorif.answers import (
     Answer,
+    Checkpoint,
     Curvature,
+    CurvatureVersion,
     Deletion,
     Example,
     Examples,
@@ -141,16 +144,31 @@ class Store:
         algorithm: Literal["gram", "kernel", "krylov"] | None = None,
         seed: int | None = None,
         threads: int | None = None,
+        coordinates: Literal["int8", "f16", "f32"] | None = None,
     ) -> Curvature:
         """Fits the curvature that influence needs: the `rank` leading eigenpairs of H, or all of them (`exact`).
 
-        The rest is how it is done: at most `memory` (as in "4GiB") and `passes` over the rows, with `threads`.
+        The rest is how it is done: at most `memory` (as in "4GiB") and `passes` over the rows, with `threads`. With
+        `coordinates` self-influence is answered from columns of their own, whatever the damping.
         """
         options = _options(
-            rank=rank, scope=scope, memory=memory, passes=passes, algorithm=algorithm, seed=seed, threads=threads
-        )
+            rank=rank, scope=scope, memory=memory, passes=passes, algorithm=algorithm, seed=seed, threads=threads,
+            coordinates=coordinates,
+        )  # fmt: skip
         options += ["--exact"] if exact else []
         return Curvature.of(self._run("fit", *options))
+
+    def versions(self) -> tuple[CurvatureVersion, ...]:
+        """Every curvature that the store has, and how much of its rows each has seen."""
+        return tuple(CurvatureVersion.of(each) for each in self._run("fit", "--list"))
+
+    def use(self, curvature: str) -> CurvatureVersion:
+        """Makes a curvature the one in use; the first digits of its id will do."""
+        return CurvatureVersion.of(self._run("fit", f"--use={curvature}"))
+
+    def drop(self, curvature: str) -> CurvatureVersion:
+        """Removes a curvature; the first digits of its id will do."""
+        return CurvatureVersion.of(self._run("fit", f"--drop={curvature}"))
 
     def query(
         self,
@@ -169,31 +187,95 @@ class Store:
         bottom: int = 0,
         scores: bool = False,
         metadata: PathLike | None = None,
+        checkpoints: Sequence[Checkpoint] = (),
     ) -> Answer:
         """Ranks the examples for each query, a batch file or arrays (with `ids` and `records`), best as full matrices.
 
         `self-influence` takes no queries. `layers` are globs of the layers to score, `where` a condition on metadata,
         as in "source = 'bible' and length > 64". With `scores=True` the answer has every score as well, in memory.
+        Scores are averaged over `checkpoints`, which have stores of their own; `curvature` may name several of this
+        one, separated by commas.
         """
+        (answer,) = self._answers(
+            queries, ids=ids, records=records, method=method, layers=layers, top=top, bottom=bottom, metadata=metadata,
+            scores=scores,
+            dampings={"relative_damping": _listed(relative_damping), "damping": _listed(damping)},
+            curvature=curvature, where=where, snapshot=snapshot, checkpoints=checkpoints,
+        )  # fmt: skip
+        return answer
+
+    def sweep(
+        self,
+        queries: Batch | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        records: Sequence[Mapping[str, Any]] | None = None,
+        method: Method = "influence",
+        relative_dampings: Sequence[float] = (),
+        dampings: Sequence[float] = (),
+        curvature: str | None = None,
+        layers: str | Sequence[str] = (),
+        where: str | None = None,
+        snapshot: str | None = None,
+        top: int = 10,
+        bottom: int = 0,
+        scores: bool = False,
+        metadata: PathLike | None = None,
+    ) -> tuple[Answer, ...]:
+        """The same query under several dampings, either relative or absolute ones, in one scan: an answer for each."""
+        if bool(relative_dampings) == bool(dampings):
+            raise ValueError("expected relative_dampings or dampings, at least one of them, and not both kinds")
+        return self._answers(
+            queries, ids=ids, records=records, method=method, layers=layers, top=top, bottom=bottom, metadata=metadata,
+            scores=scores,
+            dampings={"relative_damping": list(relative_dampings), "damping": list(dampings)},
+            curvature=curvature, where=where, snapshot=snapshot,
+        )  # fmt: skip
+
+    def _answers(
+        self,
+        queries: Batch | None,
+        *,
+        ids: Sequence[str] | None,
+        records: Sequence[Mapping[str, Any]] | None,
+        method: Method,
+        layers: str | Sequence[str],
+        top: int,
+        bottom: int,
+        metadata: PathLike | None,
+        dampings: Mapping[str, list[float]],
+        scores: bool,
+        checkpoints: Sequence[Checkpoint] = (),
+        **settings: str | None,
+    ) -> tuple[Answer, ...]:
+        """An answer for each damping; one if there is none."""
         given = [] if queries is None else [queries]
         with _files(given, ids, records) as files, tempfile.TemporaryDirectory(prefix="lorif-") as folder:
             written = Path(folder) / "scores.safetensors"
             listed = Path(folder) / "answer.jsonl"
             globs = [layers] if isinstance(layers, str) else layers
             options = _options(
-                method=method, relative_damping=relative_damping, damping=damping, curvature=curvature, where=where,
-                snapshot=snapshot, top=top, bottom=bottom, metadata=_named(metadata),
-                scores=written if scores else None, format="jsonl", output=listed,
+                method=method, top=top, bottom=bottom, metadata=_named(metadata), scores=written if scores else None,
+                format="jsonl", output=listed, **settings,
+                **{name: ",".join(map(repr, values)) for name, values in dampings.items() if values},
             )  # fmt: skip
-            self._call("query", *files, *options, *(f"--layers={glob}" for glob in globs))
+            options += [f"--layers={glob}" for glob in globs]
+            options += [f"--checkpoint={_run_text(checkpoint)}" for checkpoint in checkpoints]
+            self._call("query", *files, *options, depth=4)
             hits = _hits(listed)
             names, known = _query_names(Path(files[0]), metadata) if files else (["self-influence"], {})
-            matrix, examples = _scores(written) if scores else (None, None)
-        rankings = []
-        for name in names:
-            parts = (tuple(hits.get((name, direction), ())) for direction in ("top", "bottom"))
-            rankings.append(Ranking(name, *parts, metadata=known.get(name, {})))
-        return Answer(method, tuple(rankings), matrix, examples)
+            matrices, examples = _scores(written) if scores else (None, None)
+        chosen = [(name, value) for name, values in dampings.items() for value in values] or [("damping", None)]
+        answers = []
+        for place, (setting, value) in enumerate(chosen):
+            rankings = []
+            for name in names:
+                key = value if len(chosen) > 1 else None
+                parts = (tuple(hits.get((key, name, direction), ())) for direction in ("top", "bottom"))
+                rankings.append(Ranking(name, *parts, metadata=known.get(name, {})))
+            matrix = matrices if matrices is None or len(chosen) == 1 else matrices[place]
+            answers.append(Answer(method, tuple(rankings), matrix, examples, **{setting: value}))
+        return tuple(answers)
 
     def verify(self, *, level: Literal["quick", "full", "deep"] | None = None, check: bool = False) -> Verification:
         """Checks the store; what it returns is true if the store is sound.
@@ -310,6 +392,21 @@ def _named(path: PathLike | None) -> str | None:
     return None if path is None else _absolute(path)
 
 
+def _listed(value: float | None) -> list[float]:
+    return [] if value is None else [float(value)]
+
+
+def _run_text(checkpoint: Checkpoint) -> str:
+    """A checkpoint as the command line has it."""
+    parts = [_absolute(checkpoint.store), _absolute(checkpoint.queries)]
+    for part in parts:
+        if "," in part or "+" in part:
+            raise ValueError(f"checkpoint: expected paths without ',' and '+', found {part!r}")
+    if checkpoint.curvature is not None:
+        parts.append(f"curvature={checkpoint.curvature}")
+    return ",".join([*parts, f"weight={float(checkpoint.weight)!r}"])
+
+
 def _options(**given: Any) -> list[str]:
     """--name=value of everything that is not None."""
     return [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
@@ -371,12 +468,13 @@ def _records(path: Path) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def _hits(path: Path) -> dict[tuple[str, str], list[Hit]]:
-    """The lines of an answer by query and direction; they come in the order of their rank."""
-    found: dict[tuple[str, str], list[Hit]] = {}
+def _hits(path: Path) -> dict[tuple[float | None, str, str], list[Hit]]:
+    """The lines of an answer by damping (None where there is one only), query and direction, in the order of rank."""
+    found: dict[tuple[float | None, str, str], list[Hit]] = {}
     for line in _objects(path):
         hit = Hit(line["id"], line["score"], line["rank"], line["metadata"] or {})
-        found.setdefault((line["query"], line["direction"]), []).append(hit)
+        damping = line.get("relative_damping", line.get("damping"))
+        found.setdefault((damping, line["query"], line["direction"]), []).append(hit)
     return found
 
 
@@ -387,9 +485,9 @@ def _objects(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _scores(path: Path) -> tuple[NDArray[np.float32], tuple[str, ...]]:
-    """The matrix [queries, examples] of a score file, and the ids of its columns."""
+    """The matrix [queries, examples] of a score file, or one for each damping, and the ids of the columns."""
     (tensor,), metadata = read_header(path)
     with path.open("rb") as file:
         file.seek(tensor.start)
-        values = np.fromfile(file, "<f4", tensor.shape[0] * tensor.shape[1])
+        values = np.fromfile(file, "<f4", math.prod(tensor.shape))
     return values.reshape(tensor.shape), tuple(json.loads(metadata["example_ids"]))
