@@ -33,7 +33,11 @@ import Testing
         let asked = TestRows(layers: layers, rowCount: 2, seed: 15)
         for scope in Scope.allCases {
             let fitted = try fit(rows.source(), options: options(algorithm, scope: scope, rank: 500))
-            for group in fitted.groups { #expect(group.rank == min(rowCount, group.gradientLength) && group.spansRows) }
+            for group in fitted.groups {
+                #expect(group.rank == min(rowCount, group.gradientLength))
+                // The iteration promises it only where it found null directions.
+                if algorithm != .krylov { #expect(group.spansRows) }
+            }
             let groups = scope == .perLayer ? [[0], [1], [2]] : [[0, 1, 2]]
             let expected = oracleScores(rows, queries: asked, groups: groups, rank: nil) { 0.1 * $0 / Double($1) }
             let found = try productScores(rows, queries: asked, fitted: fitted, damping: .relative(0.1))
