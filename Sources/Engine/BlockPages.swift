@@ -84,6 +84,15 @@ struct BlockPages {
         return values
     }
 
+    /// A page to be checked while it is used.
+    func open(
+        _ side: VectorSide, layer: Int, component: Int = 0, meter: inout ScanMeter
+    ) throws -> OpenPage {
+        meter.factorByteCount += reader.storedByteCount(side, block: block.block, layer: layer, component: component)
+        meter.pageCount += 1
+        return try reader.openPage(side, block: block.block, layer: layer, component: component)
+    }
+
     private func payload(
         _ side: VectorSide, layer: Int, component: Int, meter: inout ScanMeter
     ) throws -> PageBytes {

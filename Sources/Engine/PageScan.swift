@@ -33,33 +33,56 @@ struct PageScan: Sendable {
         var payloads: [BlockPages.LayerPayloads] = []
         for (position, layer) in layers.enumerated() {
             try check()
-            // A page is scored as soon as it was checked, while the cache has it.
-            switch try pages.payloads(layer: layer, meter: &meter) {
-            case .dense(let page):
-                meter.timing(\.arithmeticSeconds) {
-                    var scores = scores.mutableSpan
-                    var bounds = bounds.mutableSpan
-                    scorers[position].accumulate(
-                        dense: page.span, rowCount: rowCount, into: &scores, bounds: &bounds)
-                }
-                if refiner != nil { payloads.append(.dense(page)) }
-            case .factors(let components):
-                for component in components {
+            let scorer = scorers[position]
+            guard let rank = pages.reader.schema.layers[layer].rank else {
+                var page = try pages.open(.dense, layer: layer, meter: &meter)
+                let byteCount = page.bytes.span.byteCount
+                for rows in pieces(rowCount, scorer.pieceRowCount(byteCount: byteCount, rowCount: rowCount)) {
+                    meter.timing(\.readSeconds) { page.check(upTo: rows.upperBound, of: rowCount) }
                     meter.timing(\.arithmeticSeconds) {
                         var scores = scores.mutableSpan
                         var bounds = bounds.mutableSpan
-                        scorers[position].accumulate(
-                            left: component.left.span, right: component.right.span, rowCount: rowCount, into: &scores,
-                            bounds: &bounds)
+                        scorer.accumulate(
+                            dense: page.bytes.span, rows: rows, rowCount: rowCount, into: &scores, bounds: &bounds)
                     }
                 }
-                if refiner != nil { payloads.append(.factors(components)) }
+                if refiner != nil { payloads.append(.dense(page.bytes)) }
+                try page.finish()
+                continue
             }
+            var components: [(left: PageBytes, right: PageBytes)] = []
+            for component in 0..<rank {
+                var left = try pages.open(.left, layer: layer, component: component, meter: &meter)
+                var right = try pages.open(.right, layer: layer, component: component, meter: &meter)
+                let byteCount = left.bytes.span.byteCount + right.bytes.span.byteCount
+                for rows in pieces(rowCount, scorer.pieceRowCount(byteCount: byteCount, rowCount: rowCount)) {
+                    meter.timing(\.readSeconds) {
+                        left.check(upTo: rows.upperBound, of: rowCount)
+                        right.check(upTo: rows.upperBound, of: rowCount)
+                    }
+                    meter.timing(\.arithmeticSeconds) {
+                        var scores = scores.mutableSpan
+                        var bounds = bounds.mutableSpan
+                        scorer.accumulate(
+                            left: left.bytes.span, right: right.bytes.span, rows: rows, rowCount: rowCount,
+                            into: &scores, bounds: &bounds)
+                    }
+                }
+                if refiner != nil { components.append((left.bytes, right.bytes)) }
+                try left.finish()
+                try right.finish()
+            }
+            if refiner != nil { payloads.append(.factors(components)) }
         }
         try pages.reader.checkMapping()
         return Scores(
             scores: selecting(scores, pages), bounds: bounds.isEmpty ? [] : selecting(bounds, pages),
             payloads: payloads)
+    }
+
+    /// Consecutive ranges of rows that are checked and scored together.
+    private func pieces(_ rowCount: Int, _ size: Int) -> [Range<Int>] {
+        stride(from: 0, to: rowCount, by: size).map { $0..<min(rowCount, $0 + size) }
     }
 
     /// queries × stored rows to queries × live rows.

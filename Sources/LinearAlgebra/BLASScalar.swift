@@ -44,7 +44,7 @@ public protocol BLASScalar: BinaryFloatingPoint, Sendable {
 }
 
 /// OpenBLAS's thread count is process-wide state: it is set to one before the first call, whoever makes it.
-private let oneThread: Void = openblas_set_num_threads(1)
+private let oneThread: Void = lorif_use_one_blas_thread()
 
 /// Makes OpenBLAS single-threaded; the engine's workers are the only threads. Every operation of this module does it
 /// by itself, so calling it is never needed, and never wrong.

@@ -103,12 +103,23 @@ public struct PageScorer: Sendable {
         }
     }
 
-    /// Adds the scores of one component's rows, queryCount × rowCount; bounds are used if the scorer has them.
+    /// Bytes of pages that are best scored at once, so that they are in the core's cache.
+    private static let pieceByteCount = 96 << 10
+
+    /// Rows of a page that are best scored at once: a multiple of 32, or all.
+    public func pieceRowCount(byteCount: Int, rowCount: Int) -> Int {
+        guard byteCount > Self.pieceByteCount else { return max(1, rowCount) }
+        return max(32, rowCount * Self.pieceByteCount / byteCount / 32 * 32)
+    }
+
+    /// Adds the scores of some rows of one component to queryCount × rowCount; bounds are used if the scorer has them.
     public func accumulate(
-        left: RawSpan, right: RawSpan, rowCount: Int, into scores: inout MutableSpan<Float>,
-        bounds: inout MutableSpan<Float>
+        left: RawSpan, right: RawSpan, rows: Range<Int>, rowCount: Int, into allScores: inout MutableSpan<Float>,
+        bounds allBounds: inout MutableSpan<Float>
     ) {
-        let range = ScanRange(rowCount: rowCount)
+        let range = ScanRange(rowCount: rowCount, rows: rows, stride: rowCount)
+        var scores = allScores._mutatingExtracting(rows.lowerBound..<allScores.count)
+        var bounds = allBounds._mutatingExtracting(min(rows.lowerBound, allBounds.count)..<allBounds.count)
         switch kernel {
         case .pairs(let queries):
             queries.addScores(left: left, right: right, encoding: encoding, range: range, to: &scores)
@@ -122,9 +133,12 @@ public struct PageScorer: Sendable {
 
     /// The same for rows that are matrices.
     public func accumulate(
-        dense: RawSpan, rowCount: Int, into scores: inout MutableSpan<Float>, bounds: inout MutableSpan<Float>
+        dense: RawSpan, rows: Range<Int>, rowCount: Int, into allScores: inout MutableSpan<Float>,
+        bounds allBounds: inout MutableSpan<Float>
     ) {
-        let range = ScanRange(rowCount: rowCount)
+        let range = ScanRange(rowCount: rowCount, rows: rows, stride: rowCount)
+        var scores = allScores._mutatingExtracting(rows.lowerBound..<allScores.count)
+        var bounds = allBounds._mutatingExtracting(min(rows.lowerBound, allBounds.count)..<allBounds.count)
         switch kernel {
         case .dense(let queries): queries.addScores(dense, encoding: encoding, range: range, to: &scores)
         case .denseTables(let queries): queries.addScores(dense, range: range, to: &scores, bounds: &bounds)

@@ -103,6 +103,25 @@ public final class PagedFileReader: Sendable {
         return entry.codec == .raw ? PageBytes(stored) : PageBytes(try payload(of: number, checked: stored.span))
     }
 
+    /// A page to be checked while it is used.
+    func openPage(_ number: Int) throws(StoreError) -> OpenPage {
+        let entry = footer.pages[number]
+        guard entry.codec == .raw else { 
+            return OpenPage(try mappedPage(number), of: self, number: number, isChecked: true)
+        }
+        let stored = try mapped().bytes(Int(entry.offset)..<Int(entry.end))
+        return OpenPage(PageBytes(stored), of: self, number: number, isChecked: false)
+    }
+
+    /// Throws unless `checksum` is that of the page.
+    func expect(_ checksum: UInt64, of number: Int) throws(StoreError) {
+        try checkMapping()
+        let entry = footer.pages[number]
+        guard checksum == entry.checksum else {
+            throw .pageChecksum(path: path, location(of: number), expected: entry.checksum, found: checksum)
+        }
+    }
+
     /// Throws if the file has been truncated under the mapping.
     func checkMapping() throws(StoreError) {
         guard mapping.withLock({ $0?.hasShrunk ?? false }) else { return }

@@ -108,12 +108,24 @@ public final class SegmentReader: Sendable {
     }
 
     /// The same without a copy where the file has the payload as it is. What came of it must not be used before `checkMapping`.
-    public func payload(_ side: VectorSide, block: Int, layer: Int, component: Int = 0) throws(StoreError) -> PageBytes
-    {
+    public func payload(
+        _ side: VectorSide, block: Int, layer: Int, component: Int = 0
+    ) throws(StoreError) -> PageBytes {
+        try file.mappedPage(pageNumber(side, block: block, layer: layer, component: component))
+    }
+
+    /// The same, to be checked while it is used: nothing that came of it may be used before `OpenPage.finish`.
+    public func openPage(
+        _ side: VectorSide, block: Int, layer: Int, component: Int = 0
+    ) throws(StoreError) -> OpenPage {
+        try file.openPage(pageNumber(side, block: block, layer: layer, component: component))
+    }
+
+    private func pageNumber(_ side: VectorSide, block: Int, layer: Int, component: Int) -> Int {
         guard let page = file.pageNumber(column: column(side, layer: layer, component: component), block: block) else {
             preconditionFailure("a valid footer has this page")
         }
-        return try file.mappedPage(page)
+        return page
     }
 
     /// Throws if the file was truncated while payloads of it were read.
@@ -124,10 +136,7 @@ public final class SegmentReader: Sendable {
 
     /// What a vector page takes in the file.
     public func storedByteCount(_ side: VectorSide, block: Int, layer: Int, component: Int = 0) -> Int {
-        guard let page = file.pageNumber(column: column(side, layer: layer, component: component), block: block) else {
-            preconditionFailure("a valid footer has this page")
-        }
-        return Int(file.footer.pages[page].storedLength)
+        Int(file.footer.pages[pageNumber(side, block: block, layer: layer, component: component)].storedLength)
     }
 
     private func column(_ side: VectorSide, layer: Int, component: Int) -> Int {
