@@ -13,7 +13,56 @@ struct PageScan: Sendable {
     let scorers: [PageScorer]
     /// Exact scores of rows that the estimates leave open; nil if scores are no estimates.
     let refiner: RowRefiner?
+    /// By query, what an estimate may be off; nil where every row has a bound of its own.
+    var margins: [Float]?
     let queryCount: Int
+
+    /// Whether every estimate comes with a bound on its error.
+    private var hasBounds: Bool { scorers.contains(where: \.hasBounds) }
+
+    /// Standard deviations by which an estimate may be off, where there are no bounds.
+    private static let marginDeviations = 5.0
+    private static let sampledBlockCount = 2
+    private static let sampledRowCount = 64
+
+    /// The same scan with margins for estimates without bounds: five times the root mean square of the errors of some rows of
+    /// some blocks, the same rows whatever the number of workers.
+    func measuringMargins(_ rows: LiveRows) throws -> PageScan {
+        guard let refiner, !hasBounds else { return self }
+        var squares = [Double](repeating: 0, count: queryCount)
+        var sampleCount = 0
+        var meter = ScanMeter()
+        let blockStep = max(1, rows.blocks.count / Self.sampledBlockCount)
+        for index in stride(from: 0, to: rows.blocks.count, by: blockStep).prefix(Self.sampledBlockCount) {
+            let block = rows.blocks[index]
+            let pages = BlockPages(reader: try rows.snapshot.segmentReader(block.segment), block: block)
+            let found = try scores(of: pages, meter: &meter, check: {})
+            for row in stride(from: 0, to: block.rowCount, by: max(1, block.rowCount / Self.sampledRowCount)) {
+                sampleCount += 1
+                for query in 0..<queryCount {
+                    let exact = exactScore(row, query: query, pages: pages, found, refiner)
+                    let error = Double(found.scores[query * block.rowCount + row]) - exact
+                    squares[query] += error * error
+                }
+            }
+        }
+        var result = self
+        result.margins = squares.map { Float(Self.marginDeviations * ($0 / Double(sampleCount)).squareRoot()) }
+        return result
+    }
+
+    /// A live row's score for one query, in Double.
+    private func exactScore(
+        _ row: Int, query: Int, pages: BlockPages, _ found: Scores, _ refiner: RowRefiner
+    ) -> Double {
+        let stored = pages.storedRow(ofLive: row)
+        var sum = 0.0
+        for (position, layer) in layers.enumerated() {
+            sum += refiner.product(
+                query: query, layer: position, row: pages.row(stored, layer: layer, of: found.payloads[position]))
+        }
+        return sum
+    }
 
     /// The scores of one block, by live row.
     struct Scores {
@@ -29,7 +78,7 @@ struct PageScan: Sendable {
     func scores(of pages: BlockPages, meter: inout ScanMeter, check: () throws -> Void) throws -> Scores {
         let rowCount = pages.storedRowCount
         var scores = [Float](repeating: 0, count: queryCount * rowCount)
-        var bounds = [Float](repeating: 0, count: refiner == nil ? 0 : scores.count)
+        var bounds = [Float](repeating: 0, count: hasBounds ? scores.count : 0)
         var payloads: [BlockPages.LayerPayloads] = []
         for (position, layer) in layers.enumerated() {
             try check()
@@ -105,18 +154,12 @@ struct PageScan: Sendable {
         var refinedCount = 0
         // The exact score is that of values rounded to f32 when they are decoded; the margin covers it, since bounds are far above
         // that rounding.
-        func margin(_ row: Int) -> Float { found.bounds[first + row] * (1 + 0x1p-6) }
+        func margin(_ row: Int) -> Float { margins?[query] ?? found.bounds[first + row] * (1 + 0x1p-6) }
         func refine(_ row: Int) throws {
             guard !isRefined[row] else { return }
             isRefined[row] = true
             refinedCount += 1
-            let stored = pages.storedRow(ofLive: row)
-            var sum = 0.0
-            for (position, layer) in layers.enumerated() {
-                sum += refiner.product(
-                    query: query, layer: position, row: pages.row(stored, layer: layer, of: found.payloads[position]))
-            }
-            let score = Float(sum)
+            let score = Float(exactScore(row, query: query, pages: pages, found, refiner))
             guard score.isFinite else { throw ScoreNotFinite(row: row) }
             top.insert(score, ordinal: pages.block.firstOrdinal + row)
             bottom.insert(score, ordinal: pages.block.firstOrdinal + row)

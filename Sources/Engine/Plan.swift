@@ -21,7 +21,13 @@ public struct Plan: Sendable, Hashable {
         case pages
         /// Low-bit codes are looked up in tables of the queries; rows that the estimates leave open are scored again, exactly.
         case tables
+        /// The queries' leading singular pairs alone; rows that could be among the best by the measured error of these
+        /// estimates are scored again, exactly.
+        case leadingPairs
     }
+
+    /// Singular pairs of a query that `leadingPairs` takes in each layer.
+    static let leadingPairCount = 8
 
     /// Where the rows' pages are before the scan.
     public enum Residency: String, Sendable {
@@ -97,6 +103,8 @@ struct ScanDemand: Sendable {
     let wantsAllScores: Bool
     /// Whether all queries must be scored in the same scan.
     let isOneScan: Bool
+    /// Whether a row may be left out by the measured error of its estimate.
+    let allowsMeasuredErrors: Bool
 }
 
 /// Chooses the plan of a query; a pure function of its arguments.
@@ -124,13 +132,21 @@ enum Planner {
         let tableBytes = schema.encoding.interleavedRowCount > 1 ? 8 * schema.encoding.bitsPerNumber * queryNumbers : 0
         func kernel(queryCount: Int) -> Plan.Kernel {
             let isInnerProduct = !method.needsRowNorms && !method.needsSelfInfluence
+            let isLowBit = schema.encoding.interleavedRowCount > 1
+            let isOfFullRank = form == .folded || (queryRank ?? Int.max) > 2 * Plan.leadingPairCount
+            if isInnerProduct, demand.allowsMeasuredErrors, !demand.wantsAllScores, isOfFullRank,
+                isLowBit || queryCount * Plan.leadingPairCount <= PageScorer.largestPairCount,
+                layers.allSatisfy({ schema.layers[$0].rank != nil })
+            {
+                return .leadingPairs
+            }
             let isUseful = layers.allSatisfy {
                 PageScorer.isUseful(
                     layer: schema.layers[$0], encoding: schema.encoding, queryCount: queryCount,
                     queryRank: form == .direct ? queryRank : nil, allowsEstimates: !demand.wantsAllScores)
             }
             guard isInnerProduct, isUseful else { return .tiles }
-            return schema.encoding.interleavedRowCount > 1 ? .tables : .pages
+            return isLowBit ? .tables : .pages
         }
         func plan(_ kernel: Plan.Kernel) -> (workers: Int, tileBytes: Int, bytesPerQuery: Int, queriesPerScan: Int) {
             // Threads that wait for the disk leave the processors to others.
@@ -138,7 +154,8 @@ enum Planner {
             let tileBytes = kernel == .tiles ? 2 * 4 * tileNumbers * statistics.largestBlockRowCount * workers : 0
             // Folding holds the queries twice more in Double for a moment.
             let bytesPerQuery =
-                (form == .folded ? 20 : 4) * queryNumbers + (kernel == .tables ? tableBytes : 0)
+                (form == .folded ? 20 : 4) * queryNumbers
+                + (kernel == .tables || kernel == .leadingPairs ? tableBytes : 0)
                 + (kernel == .tables ? 8 : 4) * statistics.largestBlockRowCount * workers
             let most = max(1, min(queryCount, (memoryBytes - tileBytes) / max(1, bytesPerQuery)))
             return (workers, tileBytes, bytesPerQuery, demand.isOneScan ? queryCount : most)

@@ -117,7 +117,7 @@ private struct QuerySession {
                     uniqueKeysWithValues: groups[0].flatMap { group in group.layers.map { ($0, group.rank) } }),
                 wantsAllScores: request.scoresPath != nil || request.groupField != nil
                     || (queryGroups != nil && !folds),
-                isOneScan: queryGroups != nil && !folds),
+                isOneScan: queryGroups != nil && !folds, allowsMeasuredErrors: request.guarantee == .none),
             statistics: try rows.statistics(coordinates: coordinates), workers: request.scanWorkers,
             memoryBytes: request.memoryBytes)
         if queryGroups != nil, !folds, plan.memoryBytes > request.memoryBytes {
@@ -182,7 +182,8 @@ private struct QuerySession {
             )
         }
         return QueryResult(
-            method: request.method, aggregation: request.aggregation, answers: answers, dampings: dampingsUsed,
+            method: request.method, aggregation: request.aggregation,
+            guarantee: plan.kernel == .leadingPairs ? .none : .exact, answers: answers, dampings: dampingsUsed,
             basis: rows.snapshot.schema.basis, curvature: curvature?.record.digest, scope: curvature?.scopeName,
             curvatureRowCount: curvature?.rowCount,
             layerNames: plan.layers.map { rows.snapshot.schema.layers[$0].name }, plan: plan, meter: meter,

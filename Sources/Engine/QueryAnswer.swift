@@ -55,6 +55,8 @@ public struct QueryResult: Sendable {
     public let method: Method
     /// What was done with the scores of several queries.
     public let aggregation: QueryAggregation
+    /// Whether the ranked examples are certainly the best.
+    public let guarantee: Guarantee
     /// One per query or group of queries, in the order of the file; of several dampings one after another.
     public internal(set) var answers: [QueryAnswer]
     /// In the order of the request; empty for methods without curvature.

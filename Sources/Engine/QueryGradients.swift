@@ -173,17 +173,17 @@ struct QueryGradients: Sendable {
         }
         return largest
     }
+}
 
-    /// Component-major [k][query][length] to query-major [query][k][length].
-    private func queryMajor(_ values: [Float], queryCount: Int, rank: Int, length: Int) -> [Float] {
-        var result: [Float] = []
-        result.reserveCapacity(values.count)
-        for query in 0..<queryCount {
-            for component in 0..<rank {
-                let start = (component * queryCount + query) * length
-                result.append(contentsOf: values[start..<start + length])
-            }
+/// Component-major [k][query][length] to query-major [query][k][length].
+func queryMajor(_ values: [Float], queryCount: Int, rank: Int, length: Int) -> [Float] {
+    var result: [Float] = []
+    result.reserveCapacity(values.count)
+    for query in 0..<queryCount {
+        for component in 0..<rank {
+            let start = (component * queryCount + query) * length
+            result.append(contentsOf: values[start..<start + length])
         }
-        return result
     }
+    return result
 }

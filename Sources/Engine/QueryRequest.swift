@@ -1,5 +1,13 @@
 public import Curvature
 
+/// How sure it is that no example is better than the ranked ones.
+public enum Guarantee: String, Sendable, CaseIterable {
+    /// Certain, up to the rounding of single precision: rows are left out only by a bound on the error of their estimate.
+    case exact
+    /// Rows may be left out by the measured error of their estimate: by five times its standard deviation.
+    case none
+}
+
 /// What to ask of a store.
 public struct QueryRequest: Sendable {
     /// How to score.
@@ -8,6 +16,8 @@ public struct QueryRequest: Sendable {
     public var queriesPath: String?
     /// Ids of stored examples that are the queries, instead of a file.
     public var queryExamples: [String] = []
+    /// How sure the ranked examples must be.
+    public var guarantee: Guarantee = .exact
     /// How the scores of several queries become one.
     public var aggregation: QueryAggregation = .none
     /// With an aggregation: one for each value of this field of the queries' metadata, instead of one in all.

@@ -62,6 +62,7 @@ struct RowScanner {
                     top: (0..<count).map { _ in TopK(capacity: output.topCount, direction: .top) },
                     bottom: (0..<count).map { _ in TopK(capacity: output.bottomCount, direction: .bottom) }))
         }
+        let pageScan = try prepared.pageScan?.measuringMargins(rows)
         let tallies = OrderedTallies(queryCount: count)
         let scannedRowCount = Atomic<Int>(completedRowCount)
         let unreadRowCount = Atomic<Int>(0)
@@ -74,7 +75,8 @@ struct RowScanner {
                 return
             }
             try owned[worker].state.withLock {
-                try scan(block: index, with: &$0, tallies: tallies, cancellation: control.cancellation)
+                try scan(
+                    block: index, with: &$0, pageScan: pageScan, tallies: tallies, cancellation: control.cancellation)
             }
             let done = scannedRowCount.add(rows.blocks[index].rowCount, ordering: .relaxed).newValue
             control.report(
@@ -100,13 +102,14 @@ struct RowScanner {
     }
 
     private func scan(
-        block index: Int, with worker: inout Worker, tallies: OrderedTallies, cancellation: Cancellation
+        block index: Int, with worker: inout Worker, pageScan: PageScan?, tallies: OrderedTallies,
+        cancellation: Cancellation
     ) throws {
         let block = rows.blocks[index]
         let pages = BlockPages(reader: try rows.snapshot.segmentReader(block.segment), block: block)
         let check = { try cancellation.check() }
         var scores: [Float]
-        if let pageScan = prepared.pageScan {
+        if let pageScan {
             let found = try pageScan.scores(of: pages, meter: &worker.meter, check: check)
             if pageScan.refiner != nil {
                 try rank(found, by: pageScan, pages, with: &worker)

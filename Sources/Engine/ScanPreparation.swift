@@ -1,3 +1,4 @@
+import LinearAlgebra
 import Schema
 import Scoring
 
@@ -54,9 +55,11 @@ struct ScanPreparation: Sendable {
         if kernel != .tiles {
             pageScan = PageScan(
                 layers: layers,
-                scorers: zip(shapes, forms).map {
-                    PageScorer(layer: $0, encoding: schema.encoding, queryCount: range.count, form: $1)
-                }, refiner: kernel == .tables ? RowRefiner(layers: shapes, forms: forms) : nil, queryCount: range.count)
+                scorers: try zip(shapes, forms).map { layer, form in
+                    if kernel == .leadingPairs { return try leadingPairs(layer, form, queryCount: range.count) }
+                    return PageScorer(
+                        layer: layer, encoding: schema.encoding, queryCount: range.count, form: form)
+                }, refiner: kernel == .pages ? nil : RowRefiner(layers: shapes, forms: forms), queryCount: range.count)
         }
         let scorers =
             pageScan == nil || wantsContributions
@@ -68,6 +71,19 @@ struct ScanPreparation: Sendable {
             queryNorms: queryNorms, groups: method.needsSelfInfluence ? pieces.map { groups[$0.damping] } : [],
             dampingOfQuery: pieces.enumerated().flatMap { place, piece in piece.vectors.map { _ in place } },
             curvatureIsCurrent: curvatureIsCurrent)
+    }
+
+    /// The leading singular pairs of every query at one layer.
+    private func leadingPairs(_ layer: LayerSchema, _ form: QueryForm, queryCount: Int) throws -> PageScorer {
+        let (d1, d2) = (layer.inputDimension, layer.outputDimension)
+        let pairCount = min(Plan.leadingPairCount, d1, d2)
+        let pairs = try truncatedFactors(
+            of: form.expanded(layer: layer, queryCount: queryCount).span, count: queryCount, d1: d1, d2: d2,
+            rank: pairCount, workers: workers)
+        return PageScorer(
+            layer: layer, encoding: schema.encoding, queryCount: queryCount, pairCount: pairCount,
+            left: queryMajor(pairs.left, queryCount: queryCount, rank: pairCount, length: d1),
+            right: queryMajor(pairs.right, queryCount: queryCount, rank: pairCount, length: d2))
     }
 
     /// The curvature folded into full-rank queries: P = (H + λI)⁻¹ q.

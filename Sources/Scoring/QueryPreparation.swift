@@ -1,5 +1,5 @@
 import LinearAlgebra
-import Schema
+package import Schema
 
 extension QueryForm {
     /// c_q, or 0 of full queries.
@@ -20,7 +20,7 @@ extension QueryForm {
     }
 
     /// The queries as Q × d1·d2.
-    func expanded(layer: LayerSchema, queryCount: Int) -> [Float] {
+    package func expanded(layer: LayerSchema, queryCount: Int) -> [Float] {
         switch self {
         case .full(let matrices): return matrices
         case .factors(let rank, let left, let right):

@@ -106,7 +106,7 @@ public final class PagedFileReader: Sendable {
     /// A page to be checked while it is used.
     func openPage(_ number: Int) throws(StoreError) -> OpenPage {
         let entry = footer.pages[number]
-        guard entry.codec == .raw else { 
+        guard entry.codec == .raw else {
             return OpenPage(try mappedPage(number), of: self, number: number, isChecked: true)
         }
         let stored = try mapped().bytes(Int(entry.offset)..<Int(entry.end))

@@ -130,6 +130,9 @@ private func footer(_ result: QueryResult, elapsedSeconds: Double) -> String {
     }
     parts.append("\(grouped(result.rowCount)) rows × \(grouped(result.layerNames.count)) layers")
     parts.append("\(byteText(result.plan.byteCount)) read")
+    if result.guarantee == .none {
+        parts.append("\(grouped(result.meter.refinedRowCount)) scored exactly, no guarantee")
+    }
     parts.append(durationText(elapsedSeconds))
     return parts.joined(separator: " · ")
 }

@@ -34,6 +34,8 @@ extension DuplicatePolicy: ExpressibleByArgument {}
 
 extension QueryAggregation: ExpressibleByArgument {}
 
+extension Guarantee: ExpressibleByArgument {}
+
 extension Atomicity: ExpressibleByArgument {}
 
 /// Numbers on the command line: `0.1` or `0.1,1,10`.

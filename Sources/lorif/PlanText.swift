@@ -70,6 +70,7 @@ private func kernelText(_ kernel: Plan.Kernel) -> String {
     switch kernel {
     case .tiles: "tiles: pages decoded to f32, matrix products"
     case .pages: "pages: multiplied where they lie"
+    case .leadingPairs: "leading pairs of the queries: estimates, close rows scored again"
     case .tables: "tables: codes looked up, close rows scored again"
     }
 }

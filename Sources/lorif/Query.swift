@@ -98,6 +98,12 @@ struct Query: ParsableCommand {
     @Option(help: ArgumentHelp("JSONL file with the queries' metadata.", valueName: "file"))
     var metadata: String?
     @Option(
+        help: ArgumentHelp(
+            "exact: the ranked examples are certainly the best. none: a full-rank query is first scored by its leading singular "
+                + "pairs, and examples are left out when five standard deviations of the measured error keep them below."
+        ))
+    var guarantee: Guarantee = .exact
+    @Option(
         help: ArgumentHelp("Stop after so long, as in 5s or 200ms, with the best of what was read.", valueName: "time"))
     var deadline: TimeLimit?
     @Option(
@@ -165,6 +171,7 @@ struct Query: ParsableCommand {
         request.groupField = groupBy
         request.wantsContributions = perLayer
         request.deadlineSeconds = deadline?.seconds
+        request.guarantee = guarantee
         request.memoryBytes = memory.value
         if let threads {
             request.workers = threads

@@ -115,3 +115,26 @@ def test_scores_beyond_single_precision_are_an_error(
     query = {"a": tuple(np.full((1, 3, 1), 1e18, dtype=np.float32) for _ in range(2))}
     file = write_batch(tmp_path / "query.safetensors", query, ids=["query 0"])
     refused("query", store, file, "--method", "dot", says=["not a finite number"])
+
+
+@pytest.mark.parametrize("encoding", ["f16", "int8", "q4", "q2"])
+def test_leading_pairs_find_the_same_examples(encoding: str, random: np.random.Generator, tmp_path: Path) -> None:
+    # Queries of full rank whose tail is small, as those of a model are; the errors are measured, so that any would do.
+    shapes = {"a": (24, 20, 2), "b": (18, 30, 3)}
+    train = random_layers(random, shapes, 9_000)
+    queries = {}
+    for name, (d1, d2, _) in shapes.items():
+        values = random.standard_normal((2, d1, d2))
+        left, sizes, right = np.linalg.svd(values, full_matrices=False)
+        queries[name] = (((left * (sizes * 0.7 ** np.arange(sizes.shape[1]))[:, None]) @ right).astype(np.float32),)
+    store = tmp_path / "s.lorif"
+    ids = [f"{row:04}" for row in range(9_000)]
+    run("ingest", store, write_batch(tmp_path / "t.safetensors", train, ids=ids), "--encoding", encoding)
+    file = write_batch(tmp_path / "query.safetensors", queries, ids=["query 0", "query 1"])
+    gradients, _ = stored_gradients(store, train)
+    wanted = oracle.dot(oracle.gradients(queries), gradients, list(shapes))
+    check_lists(store, file, wanted, ids, "leadingPairs", "--guarantee", "none")
+    question = ("query", store, file, "--method", "dot", "--guarantee", "none", "--format", "jsonl")
+    assert len({run(*question, "--threads", threads).stdout for threads in (1, 2, 7)}) == 1
+    done = run(*question, "--explain", "analyze", "--json").json()["analysis"]
+    assert 20 <= done["refinedRows"] < 9_000

@@ -34,6 +34,24 @@ def test_the_tour(tmp_path: Path) -> None:
     assert "King James" in answer
 
 
+def test_the_questions(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = readme.split("### Asking\n")[1].split("```")[1]
+    (tmp_path / "Tools").symlink_to(ROOT / "Tools")
+    (tmp_path / "ids.txt").write_text("bible-0005\nsqlite-0020\n")
+    asked = [line.replace("$Q", "Tools/demo/query.safetensors") for line in section.splitlines()[1:]]
+    assert len(asked) > 5
+    before = ["lorif ingest demo.lorif Tools/demo/train.safetensors", "lorif fit demo.lorif --rank 16"]
+    for line in before + asked:
+        program, *arguments = shlex.split(line, comments=True)
+        assert program == "lorif"
+        done = subprocess.run(
+            [BINARY, *arguments], cwd=tmp_path, capture_output=True, timeout=TIMEOUT, check=False, text=True
+        )
+        assert done.returncode == 0, f"$ {line}\n{done.stdout}{done.stderr}"
+        assert done.stdout
+
+
 def test_the_documented_exit_codes_are_the_programs() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert tuple(int(code) for code in re.findall(r"^\| (\d+) \|", readme, re.MULTILINE)) == EXIT_CODES
