@@ -177,6 +177,15 @@ def test_checkpoints_are_averaged(
         store.query(queries, checkpoints=[lorif.Checkpoint("a,b", path)])
 
 
+def test_stored_examples_as_queries(store: Store, train: Layers) -> None:
+    rows = oracle.flat(plain(train), list(train))
+    answer = store.query(by_id=[IDS[7], IDS[2]], method="l2", top=4, guarantee="none")
+    assert answer.query_ids == (IDS[7], IDS[2])
+    for ranking, row in zip(answer, (7, 2), strict=True):
+        order = np.argsort(np.linalg.norm(rows - rows[row], axis=1))
+        assert [hit.id for hit in ranking.top] == [IDS[k] for k in order[:4]]
+
+
 def test_self_influence_has_one_ranking(store: Store, train: Layers) -> None:
     store.fit(exact=True)
     answer = store.query(method="self-influence", damping=2.0, top=ROWS)

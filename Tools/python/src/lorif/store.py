@@ -48,7 +48,18 @@ __all__ = ["RemarkWarning", "Store"]
 #: What names a batch: a file, or its arrays by layer, `Factors` or full matrices [n, d1, d2].
 Batch = str | os.PathLike[str] | Mapping[str, Factors | Array]
 Encoding = Literal["f32", "f16", "bf16", "int8", "q4", "q3", "q2", "q1"]
-Method = Literal["influence", "dot", "cosine", "whitened-dot", "whitened-cosine", "self-influence", "relatif"]
+Method = Literal[
+    "influence",
+    "dot",
+    "cosine",
+    "normalized-dot",
+    "l2",
+    "whitened-dot",
+    "whitened-cosine",
+    "self-influence",
+    "relatif",
+    "influence-cosine",
+]
 PathLike = str | os.PathLike[str]
 
 
@@ -188,8 +199,13 @@ class Store:
         scores: bool = False,
         metadata: PathLike | None = None,
         checkpoints: Sequence[Checkpoint] = (),
+        by_id: Sequence[str] = (),
+        guarantee: Literal["exact", "none"] | None = None,
     ) -> Answer:
         """Ranks the examples for each query, a batch file or arrays (with `ids` and `records`), best as full matrices.
+
+        Instead of queries stored examples may be named, `by_id`. With the guarantee "none" full-rank queries are
+        scored roughly first, and examples left out by the measured error.
 
         `self-influence` takes no queries. `layers` are globs of the layers to score, `where` a condition on metadata,
         as in "source = 'bible' and length > 64". With `scores=True` the answer has every score as well, in memory.
@@ -200,7 +216,8 @@ class Store:
             queries, ids=ids, records=records, method=method, layers=layers, top=top, bottom=bottom, metadata=metadata,
             scores=scores,
             dampings={"relative_damping": _listed(relative_damping), "damping": _listed(damping)},
-            curvature=curvature, where=where, snapshot=snapshot, checkpoints=checkpoints,
+            curvature=curvature, where=where, snapshot=snapshot, checkpoints=checkpoints, by_id=by_id,
+            guarantee=guarantee,
         )  # fmt: skip
         return answer
 
@@ -246,6 +263,7 @@ class Store:
         dampings: Mapping[str, list[float]],
         scores: bool,
         checkpoints: Sequence[Checkpoint] = (),
+        by_id: Sequence[str] = (),
         **settings: str | None,
     ) -> tuple[Answer, ...]:
         """An answer for each damping; one if there is none."""
@@ -261,9 +279,11 @@ class Store:
             )  # fmt: skip
             options += [f"--layers={glob}" for glob in globs]
             options += [f"--checkpoint={_run_text(checkpoint)}" for checkpoint in checkpoints]
+            options += [f"--by-id={identifier}" for identifier in by_id]
             self._call("query", *files, *options, depth=4)
             hits = _hits(listed)
-            names, known = _query_names(Path(files[0]), metadata) if files else (["self-influence"], {})
+            unasked = (list(by_id) or ["self-influence"], {})
+            names, known = _query_names(Path(files[0]), metadata) if files else unasked
             matrices, examples = _scores(written) if scores else (None, None)
         chosen = [(name, value) for name, values in dampings.items() for value in values] or [("damping", None)]
         answers = []
