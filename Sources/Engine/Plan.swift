@@ -109,12 +109,14 @@ struct ScanDemand: Sendable {
 
 /// Chooses the plan of a query; a pure function of its arguments.
 enum Planner {
-    static func plan(_ demand: ScanDemand, statistics: ScanStatistics, workers: Int?, memoryBytes: Int) -> Plan {
+    /// `workers` nil leaves the number of threads to the plan, which knows of `processorCount` processors.
+    static func plan(
+        _ demand: ScanDemand, statistics: ScanStatistics, workers: Int?, processorCount: Int, memoryBytes: Int
+    ) -> Plan {
         let (method, layers, queryRank) = (demand.method, demand.layers, demand.queryRank)
         let schema = statistics.schema
         let queryCount = max(1, demand.queryCount) * demand.dampingCount
         let form: Plan.Form = !method.needsQueries ? .coordinates : (method.needsCurvature ? .folded : .direct)
-        let processorCount = availableProcessorCount()
         let residency: Plan.Residency =
             statistics.residentByteCount.map { $0 < statistics.segmentByteCount / 10 * 9 } ?? false ? .disk : .memory
         let gradientLength = layers.reduce(0) { $0 + schema.layers[$1].gradientLength }

@@ -119,7 +119,7 @@ private struct QuerySession {
                     || (queryGroups != nil && !folds),
                 isOneScan: queryGroups != nil && !folds, allowsMeasuredErrors: request.guarantee == .none),
             statistics: try rows.statistics(coordinates: coordinates), workers: request.scanWorkers,
-            memoryBytes: request.memoryBytes)
+            processorCount: request.workers, memoryBytes: request.memoryBytes)
         if queryGroups != nil, !folds, plan.memoryBytes > request.memoryBytes {
             throw EngineError.memoryTooSmall(needed: plan.memoryBytes, given: request.memoryBytes)
         }

@@ -119,18 +119,6 @@ public struct PageScorer: Sendable {
                     rightLength: d2))
     }
 
-    /// Floating-point operations a row that the kernel stands for: multiplications and additions counted singly.
-    public var flopsPerRow: Int {
-        let (d1, d2, rank) = (layer.inputDimension, layer.outputDimension, layer.rank ?? 1)
-        return switch kernel {
-        case .pairs(let pairs): 2 * queryCount * pairs.pairCount * rank * (d1 + d2 + 1)
-        case .pairTables(let tables), .roughPairTables(let tables):
-            2 * queryCount * tables.pairCount * rank * (d1 + d2 + 1)
-        case .contractionTables: 2 * queryCount * rank * (d1 * d2 + min(d1, d2))
-        case .dense, .denseTables: 2 * queryCount * d1 * d2
-        }
-    }
-
     /// Bytes of pages that are best scored at once, so that they are in the core's cache.
     private static let pieceByteCount = 96 << 10
 

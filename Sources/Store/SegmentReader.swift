@@ -93,7 +93,7 @@ public final class SegmentReader: Sendable {
     }
 
     /// Asks the kernel to begin reading the pages of a block.
-    public func prefetch(block: Int) {
+    func prefetch(block: Int) {
         guard let first = file.pageNumber(column: 0, block: block),
             let last = file.pageNumber(column: footer.layout.identifierColumn, block: block)
         else { return }

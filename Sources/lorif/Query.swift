@@ -20,7 +20,7 @@ struct Query: ParsableCommand {
               lorif query store --method self-influence --top 20
               lorif query store --by-id train-00417 --method cosine
               lorif query store queries.safetensors --aggregate mean --group-by source
-              lorif query store queries.safetensors --layers 'attention=*.attn.*' --layers 'mlp=*.mlp.*' --per-layer
+              lorif query store queries.safetensors --layers 'mlp=*.mlp.*' --per-layer
               lorif query store queries.safetensors --explain analyze
               lorif query one q1.safetensors --checkpoint two,q2.safetensors,weight=2
             """)
