@@ -1,6 +1,7 @@
 import CKernels
 
-/// One instruction-set tier of the loops in CKernels; the portable one is the meaning, the others give the same bits.
+/// One instruction-set tier of the loops in CKernels; the portable one is the meaning. The others give the same bits, but for the
+/// order of summation of scores from row-major pages (`lorif_scans`).
 package struct KernelTier: @unchecked Sendable {
     // The tables are constants of the C module, so the pointer may cross threads.
     let table: UnsafePointer<lorif_kernels>

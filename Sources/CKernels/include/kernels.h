@@ -6,8 +6,8 @@
 
 /// Loops over numbers that BLAS lacks: number formats, low-bit codes, reductions.
 ///
-/// The portable tier is the meaning; every other tier gives the same bits. Pointers may be unaligned; counts
-/// may be zero.
+/// The portable tier is the meaning; every other tier gives the same bits, but for row-major scores (scan.h). Pointers may be
+/// unaligned; counts may be zero.
 /// All multi-byte numbers are little-endian, and so must the machine be.
 
 /// How a vector is stored; the values are those of Schema's Encoding.
