@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "lorif_platform.h"
 
+#include <errno.h>
+#include <stdio.h>
 #ifdef __linux__
 #include <fcntl.h>
 #endif
@@ -22,5 +24,18 @@ void lorif_keep_freed_buffers(void) {
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, 256 << 20);
     mallopt(M_TRIM_THRESHOLD, 512 << 20);
+#endif
+}
+
+int lorif_open_direct(int descriptor) {
+#ifdef __linux__
+    // By descriptor: the file may have lost its name since, and another may have it.
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+    return open(path, O_RDONLY | O_CLOEXEC | O_DIRECT);
+#else
+    (void)descriptor;
+    errno = EINVAL;
+    return -1;
 #endif
 }

@@ -7,6 +7,15 @@ import Store
 struct BlockPages {
     let reader: SegmentReader
     let block: LiveRows.Block
+    /// For reading past the page cache; nil where pages are used where they are mapped.
+    let window: DirectWindow?
+
+    /// `layers` are those that will be read, if they are to be read past the page cache.
+    init(reader: SegmentReader, block: LiveRows.Block, direct layers: [Int]? = nil) {
+        self.reader = reader
+        self.block = block
+        window = layers.flatMap { reader.directWindow(block: block.block, layers: $0) }
+    }
 
     /// The payloads of one layer: each component's sides, or the matrices.
     enum LayerPayloads {
@@ -90,7 +99,10 @@ struct BlockPages {
     ) throws -> OpenPage {
         meter.factorByteCount += reader.storedByteCount(side, block: block.block, layer: layer, component: component)
         meter.pageCount += 1
-        return try reader.openPage(side, block: block.block, layer: layer, component: component)
+        // Where the page is mapped, it is read when it is checked.
+        let started = ContinuousClock.now
+        defer { meter.readSeconds += (ContinuousClock.now - started) / .seconds(1) }
+        return try reader.openPage(side, block: block.block, layer: layer, component: component, window: window)
     }
 
     private func payload(
@@ -99,7 +111,7 @@ struct BlockPages {
         meter.factorByteCount += reader.storedByteCount(side, block: block.block, layer: layer, component: component)
         meter.pageCount += 1
         return try meter.timing(\.readSeconds) {
-            try reader.payload(side, block: block.block, layer: layer, component: component)
+            try reader.payload(side, block: block.block, layer: layer, component: component, window: window)
         }
     }
 }

@@ -64,6 +64,8 @@ public enum EngineError: Error, Hashable, Sendable {
     case nothingInCommon(what: String, run: String)
     /// The method needs query gradients and none were given.
     case queriesMissing(method: String)
+    /// A kernel was asked for that cannot give what is asked.
+    case kernelImpossible(String, possible: [String])
     /// A combination of arguments that means nothing.
     case invalidRequest(String)
     /// Stopped on request; nothing was committed.
@@ -108,7 +110,7 @@ extension EngineError: CustomStringConvertible {
         case .identifiersMissing(let path):
             "\(path): rows without ids can be ingested, but not packed: only a store can number them"
         case .memoryTooSmall(let needed, let given):
-            "--memory: at least \(needed) bytes are needed for rows of this size, \(given) are allowed"
+            "--memory: at least \(needed) bytes are needed, \(given) are allowed"
         case .storeEmpty(let path):
             "\(path): the store has no rows; add some with 'lorif ingest \(path) BATCH'"
         case .curvatureMissing(let path, let method):
@@ -147,6 +149,8 @@ extension EngineError: CustomStringConvertible {
             "\(run): there is no \(what) that all of them have, by id"
         case .queriesMissing(let method):
             "method '\(method)' needs a file of query gradients"
+        case .kernelImpossible(let name, let possible):
+            "--kernel \(name) cannot answer this query on this store; possible: " + possible.joined(separator: ", ")
         case .invalidRequest(let text):
             text
         case .cancelled:

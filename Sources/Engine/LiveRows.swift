@@ -1,3 +1,4 @@
+import Files
 import Schema
 import Store
 
@@ -91,26 +92,31 @@ struct LiveRows: Sendable {
     /// What the planner needs to know.
     func statistics(coordinates: StoredCoordinates? = nil) throws -> ScanStatistics {
         let schema = snapshot.schema
-        var segmentByteCount = 0
-        var residentByteCount: Int? = 0
+        var segments: [ScanStatistics.SegmentPlace] = []
         var layerByteCounts = Array(repeating: 0, count: schema.layers.count)
         var uncovered = layerByteCounts
+        var largestWindowByteCount = 0
         for segment in snapshot.segments.indices {
             let reader = try snapshot.segmentReader(segment)
-            segmentByteCount += reader.identity.fileLength
-            residentByteCount = residentByteCount.flatMap { sum in reader.residentByteCount.map { sum + $0 } }
+            segments.append(
+                ScanStatistics.SegmentPlace(
+                    byteCount: reader.identity.fileLength, residentByteCount: reader.residentByteCount))
             let isCovered = coordinates?.covers(segment: segment) ?? false
-            for (layer, count) in reader.storedLayerByteCounts.enumerated() {
+            let counts = reader.storedLayerByteCounts
+            for (layer, count) in counts.enumerated() {
                 layerByteCounts[layer] += count
                 if !isCovered { uncovered[layer] += count }
             }
+            let bytesPerRow = counts.reduce(0, +) / max(1, reader.rowCount) + 1
+            largestWindowByteCount = max(
+                largestWindowByteCount, bytesPerRow * min(reader.rowCount, reader.rowsPerBlock))
         }
         return ScanStatistics(
             schema: schema, rowCount: rowCount, largestBlockRowCount: blocks.map(\.rowCount).max() ?? 0,
-            layerByteCounts: layerByteCounts, uncoveredLayerByteCounts: uncovered,
-            coordinatesRowCount: coordinates?.coveredRowCount ?? 0, coordinatesByteCount: coordinates?.byteCount ?? 0,
-            coordinatesEncoding: coordinates?.encoding, segmentByteCount: segmentByteCount,
-            residentByteCount: residentByteCount)
+            largestWindowByteCount: largestWindowByteCount, layerByteCounts: layerByteCounts,
+            uncoveredLayerByteCounts: uncovered, coordinatesRowCount: coordinates?.coveredRowCount ?? 0,
+            coordinatesByteCount: coordinates?.byteCount ?? 0, coordinatesEncoding: coordinates?.encoding,
+            segments: segments, availableMemoryByteCount: availableMemoryByteCount())
     }
 
     /// The index of the block that holds an ordinal. O(log blocks).

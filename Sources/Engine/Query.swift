@@ -109,20 +109,20 @@ private struct QuerySession {
         coordinates =
             method.needsSelfInfluence ? curvature.flatMap { StoredCoordinates(rows: rows, curvature: $0) } : nil
         let folds = request.foldsAggregation
-        plan = Planner.plan(
-            ScanDemand(
+        plan = try Planner(
+            demand: ScanDemand(
                 method: method, layers: layers, queryCount: (folds ? queryGroups?.names.count : queries?.count) ?? 1,
                 dampingCount: curvature == nil ? 1 : groups.count, queryRank: folds ? nil : queries?.largestRank,
                 basisRanks: Dictionary(
                     uniqueKeysWithValues: groups[0].flatMap { group in group.layers.map { ($0, group.rank) } }),
                 wantsAllScores: request.scoresPath != nil || request.groupField != nil
                     || (queryGroups != nil && !folds),
-                isOneScan: queryGroups != nil && !folds, allowsMeasuredErrors: request.guarantee == .none),
-            statistics: try rows.statistics(coordinates: coordinates), workers: request.scanWorkers,
-            processorCount: request.workers, memoryBytes: request.memoryBytes)
-        if queryGroups != nil, !folds, plan.memoryBytes > request.memoryBytes {
-            throw EngineError.memoryTooSmall(needed: plan.memoryBytes, given: request.memoryBytes)
-        }
+                isOneScan: queryGroups != nil && !folds, allowsMeasuredErrors: request.guarantee == .none,
+                rankedCount: request.topCount + request.bottomCount, kernel: request.kernel,
+                readPath: request.readPath),
+            statistics: try rows.statistics(coordinates: coordinates), machine: request.machine,
+            processorCount: request.workers, workers: request.scanWorkers, memoryBytes: request.memoryBytes
+        ).plan()
     }
 
     /// Names of the score rows of each damping.
@@ -158,14 +158,17 @@ private struct QuerySession {
         var unreadRowCount = 0
         for scan in 0..<plan.scanCount {
             let first = scan * plan.queriesPerScan
-            let prepared = try preparation.prepare(first..<min(plan.queryCount, first + plan.queriesPerScan))
+            let prepared = try meter.timing(\.preparationSeconds) {
+                try preparation.prepare(first..<min(plan.queryCount, first + plan.queriesPerScan))
+            }
             let scanner = RowScanner(
                 rows: rows, prepared: prepared,
                 output: ScanOutput(
                     aggregation: reduction, firstQuery: first, topCount: request.topCount,
                     bottomCount: request.bottomCount, sink: sink, rowGroups: rowGroups,
                     deadline: request.deadlineSeconds.map { started + .seconds($0) }),
-                workers: plan.workers, examples: examples, coordinates: coordinates)
+                workers: plan.workers, examples: examples, coordinates: coordinates,
+                directSegments: plan.directSegments)
             let found = try scanner.scan(
                 completedRowCount: scan * rows.rowCount, totalRowCount: plan.scanCount * rows.rowCount,
                 control: control)

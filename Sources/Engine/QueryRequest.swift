@@ -53,6 +53,12 @@ public struct QueryRequest: Sendable {
     public var scanWorkers: Int?
     /// Bytes that prepared queries and score blocks may take; more queries are scored in several scans.
     public var memoryBytes: Int
+    /// How rows meet queries; nil leaves it to the plan.
+    public var kernel: Plan.Kernel?
+    /// How to read what is not in memory.
+    public var readPath: ReadPath = .automatic
+    /// What the planner goes by.
+    public var machine: MachineModel = .standard
 
     /// λ = ρ · tr(H)/D with this ρ unless the caller says otherwise.
     public static let defaultRelativeDamping = 1.0

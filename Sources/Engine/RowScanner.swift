@@ -27,6 +27,8 @@ struct RowScanner {
     let examples: ExampleReader
     /// Stored coordinates, where the method can use them.
     let coordinates: StoredCoordinates?
+    /// Segments that are read past the page cache.
+    let directSegments: Set<Int>
 
     /// What a scan found.
     struct Findings {
@@ -62,11 +64,11 @@ struct RowScanner {
                     top: (0..<count).map { _ in TopK(capacity: output.topCount, direction: .top) },
                     bottom: (0..<count).map { _ in TopK(capacity: output.bottomCount, direction: .bottom) }))
         }
+        let started = ContinuousClock.now
         let pageScan = try prepared.pageScan?.measuringMargins(rows)
         let tallies = OrderedTallies(queryCount: count)
         let scannedRowCount = Atomic<Int>(completedRowCount)
         let unreadRowCount = Atomic<Int>(0)
-        let started = ContinuousClock.now
         try forEachIndex(below: rows.blocks.count, workers: workers) { index, worker in
             try control.cancellation.check()
             if let deadline = output.deadline, ContinuousClock.now >= deadline {
@@ -106,7 +108,10 @@ struct RowScanner {
         cancellation: Cancellation
     ) throws {
         let block = rows.blocks[index]
-        let pages = BlockPages(reader: try rows.snapshot.segmentReader(block.segment), block: block)
+        let pages = BlockPages(
+            reader: try rows.snapshot.segmentReader(block.segment), block: block,
+            direct: directSegments.contains(block.segment) ? prepared.layers : nil)
+        defer { worker.meter.directByteCount += pages.window?.byteCount ?? 0 }
         let check = { try cancellation.check() }
         var scores: [Float]
         if let pageScan {

@@ -4,6 +4,8 @@ public struct ScanMeter: Sendable, Hashable {
     public internal(set) var factorByteCount = 0
     /// Bytes of coordinates read.
     public internal(set) var coordinatesByteCount = 0
+    /// Bytes read past the page cache, those between pages too.
+    public internal(set) var directByteCount = 0
     /// Pages of factors and matrices read.
     public internal(set) var pageCount = 0
     /// Rows that estimates left open and that were scored again, counted for each query.
@@ -16,6 +18,8 @@ public struct ScanMeter: Sendable, Hashable {
     public internal(set) var arithmeticSeconds = 0.0
     /// Seconds in ranking, grouping and writing scores.
     public internal(set) var mergeSeconds = 0.0
+    /// Seconds in bringing the queries into the form that is scored.
+    public internal(set) var preparationSeconds = 0.0
     /// Seconds from the first block to the last, with the workers side by side.
     public internal(set) var elapsedSeconds = 0.0
 
@@ -29,12 +33,14 @@ public struct ScanMeter: Sendable, Hashable {
     mutating func add(_ other: ScanMeter) {
         factorByteCount += other.factorByteCount
         coordinatesByteCount += other.coordinatesByteCount
+        directByteCount += other.directByteCount
         pageCount += other.pageCount
         refinedRowCount += other.refinedRowCount
         readSeconds += other.readSeconds
         decodeSeconds += other.decodeSeconds
         arithmeticSeconds += other.arithmeticSeconds
         mergeSeconds += other.mergeSeconds
+        preparationSeconds += other.preparationSeconds
         elapsedSeconds += other.elapsedSeconds
     }
 

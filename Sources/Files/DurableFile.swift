@@ -69,6 +69,11 @@ public struct DurableFile: ~Copyable, Sendable {
         }
     }
 
+    /// Makes the bytes so far durable, under the temporary name.
+    public func synchronize() throws(FileError) {
+        guard fsync(descriptor) == 0 else { throw .last("synchronize", temporaryPath) }
+    }
+
     /// Makes the bytes durable, then the name: fsync, rename, fsync of both directories.
     ///
     /// A name that is taken is an error unless `replacing`. When the last step (a directory's fsync) fails, the file may be

@@ -22,29 +22,8 @@ public final class MappedFile: Sendable {
     public var hasShrunk: Bool { lorif_mapping_has_faulted(slot) != 0 }
 
     /// The bytes of a range of the file, which must be within it; valid as long as this object.
-    public func bytes(_ range: Range<Int>) -> MappedBytes {
+    public func bytes(_ range: Range<Int>) -> FileBytes {
         precondition(range.lowerBound >= 0 && range.upperBound <= bytes.count, "range outside the mapping")
-        return unsafe MappedBytes(file: self, bytes: UnsafeRawBufferPointer(rebasing: bytes[range]))
-    }
-}
-
-/// A range of a mapped file, which it keeps alive.
-public struct MappedBytes: Sendable {
-    /// The mapping.
-    public let file: MappedFile
-    nonisolated(unsafe) private let bytes: UnsafeRawBufferPointer
-
-    fileprivate init(file: MappedFile, bytes: UnsafeRawBufferPointer) {
-        self.file = file
-        unsafe self.bytes = bytes
-    }
-
-    /// How many bytes there are.
-    public var count: Int { bytes.count }
-
-    /// The bytes themselves.
-    public var span: RawSpan {
-        @_lifetime(borrow self)
-        borrowing get { unsafe _overrideLifetime(RawSpan(_unsafeBytes: bytes), borrowing: self) }
+        return unsafe FileBytes(owner: self, bytes: UnsafeRawBufferPointer(rebasing: bytes[range]))
     }
 }

@@ -61,6 +61,9 @@ public final class ReadableFile: Sendable {
         _ = posix_fadvise(descriptor, off_t(range.lowerBound), off_t(range.count), POSIX_FADV_WILLNEED)
     }
 
+    /// Asks the kernel to forget what it has of the file in memory, for measurements. A hint.
+    public func evict() { _ = posix_fadvise(descriptor, 0, 0, POSIX_FADV_DONTNEED) }
+
     /// The file as memory, from now on; empty files cannot be mapped.
     public func map() throws(FileError) -> MappedFile {
         precondition(byteCount > 0, "an empty file cannot be mapped")
@@ -70,6 +73,9 @@ public final class ReadableFile: Sendable {
         return unsafe MappedFile(
             path: path, slot: slot, bytes: UnsafeRawBufferPointer(start: address, count: byteCount))
     }
+
+    /// The same file for direct reads; nil where the file system has none.
+    public func direct() -> DirectFile? { DirectFile(self, descriptor: descriptor) }
 
     /// Bytes of a range that are in the page cache; nil if the system cannot say.
     public func residentByteCount(_ range: Range<Int>) -> Int? {

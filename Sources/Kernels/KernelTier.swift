@@ -14,6 +14,9 @@ package struct KernelTier: @unchecked Sendable {
     /// The tier that the public functions use: chosen once.
     package static let chosen: KernelTier = available[available.count - 1]
 
-    /// The tier's name.
+    /// The tier's name, "portable" or that of an instruction set.
     package var name: String { unsafe String(cString: table.pointee.name) }
 }
+
+/// The name of the tier that the kernels use on this machine.
+public var chosenKernelTierName: String { KernelTier.chosen.name }

@@ -2,18 +2,18 @@ import Checksum
 import Files
 import Format
 
-/// The payload of a page: a range of a mapped file, or bytes of its own.
+/// The payload of a page: a range of the file where it lies in memory, or bytes of its own.
 public struct PageBytes: Sendable {
-    private let mapped: MappedBytes?
+    private let inFile: FileBytes?
     private let owned: [UInt8]
 
-    init(_ mapped: MappedBytes) {
-        self.mapped = mapped
+    init(_ inFile: FileBytes) {
+        self.inFile = inFile
         owned = []
     }
 
     init(_ owned: [UInt8]) {
-        mapped = nil
+        inFile = nil
         self.owned = owned
     }
 
@@ -21,7 +21,7 @@ public struct PageBytes: Sendable {
     public var span: RawSpan {
         @_lifetime(borrow self)
         borrowing get {
-            if let mapped { return unsafe _overrideLifetime(mapped.span, borrowing: self) }
+            if let inFile { return unsafe _overrideLifetime(inFile.span, borrowing: self) }
             return unsafe _overrideLifetime(owned.span.bytes, borrowing: self)
         }
     }

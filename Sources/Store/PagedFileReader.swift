@@ -22,6 +22,8 @@ public final class PagedFileReader: Sendable {
     private let pageNumbers: [UInt64: Int]
     /// The file as memory, from the first time that it is wanted so.
     private let mapping = Mutex<MappedFile?>(nil)
+    /// The file for direct reads, from the first time that it is wanted so.
+    private let directFile = Mutex<DirectFile??>(nil)
 
     /// Opens the file and reads its footer: one read when the identity is known, else header, tail and footer.
     ///
@@ -88,12 +90,12 @@ public final class PagedFileReader: Sendable {
         return footer.pages[number].codec == .raw ? stored : try payload(of: number, checked: stored.span.bytes)
     }
 
-    /// The payload of a page, verified: where it lies in the mapped file, or decompressed.
+    /// The payload of a page, verified: where it lies in the mapped file or in what a window has read, or decompressed.
     ///
     /// What came of it must not be used before `checkMapping`.
-    func mappedPage(_ number: Int) throws(StoreError) -> PageBytes {
+    func pageInPlace(_ number: Int, window: DirectWindow? = nil) throws(StoreError) -> PageBytes {
         let entry = footer.pages[number]
-        let stored = try mapped().bytes(Int(entry.offset)..<Int(entry.end))
+        let stored = try storedInPlace(number, window)
         do throws(StoreError) {
             try expectChecksum(of: number, stored: stored.span)
         } catch {
@@ -104,13 +106,19 @@ public final class PagedFileReader: Sendable {
     }
 
     /// A page to be checked while it is used.
-    func openPage(_ number: Int) throws(StoreError) -> OpenPage {
-        let entry = footer.pages[number]
-        guard entry.codec == .raw else {
-            return OpenPage(try mappedPage(number), of: self, number: number, isChecked: true)
+    func openPage(_ number: Int, window: DirectWindow? = nil) throws(StoreError) -> OpenPage {
+        guard footer.pages[number].codec == .raw else {
+            return OpenPage(try pageInPlace(number, window: window), of: self, number: number, isChecked: true)
         }
-        let stored = try mapped().bytes(Int(entry.offset)..<Int(entry.end))
-        return OpenPage(PageBytes(stored), of: self, number: number, isChecked: false)
+        return OpenPage(
+            PageBytes(try storedInPlace(number, window)), of: self, number: number, isChecked: false)
+    }
+
+    private func storedInPlace(_ number: Int, _ window: DirectWindow?) throws(StoreError) -> FileBytes {
+        let entry = footer.pages[number]
+        let range = Int(entry.offset)..<Int(entry.end)
+        if let window, let bytes = try wrapping({ () throws(FileError) in try window.bytes(range) }) { return bytes }
+        return try mapped().bytes(range)
     }
 
     /// Throws unless `checksum` is that of the page.
@@ -126,6 +134,16 @@ public final class PagedFileReader: Sendable {
     func checkMapping() throws(StoreError) {
         guard mapping.withLock({ $0?.hasShrunk ?? false }) else { return }
         throw .file(.shortRead(path: path, offset: 0, expected: identity.fileLength, found: 0))
+    }
+
+    /// The file for direct reads; nil where the file system has none.
+    var direct: DirectFile? {
+        directFile.withLock { known in
+            if let known { return known }
+            let opened = file.direct()
+            known = .some(opened)
+            return opened
+        }
     }
 
     private func mapped() throws(StoreError) -> MappedFile {

@@ -109,16 +109,16 @@ public final class SegmentReader: Sendable {
 
     /// The same without a copy where the file has the payload as it is. What came of it must not be used before `checkMapping`.
     public func payload(
-        _ side: VectorSide, block: Int, layer: Int, component: Int = 0
+        _ side: VectorSide, block: Int, layer: Int, component: Int = 0, window: DirectWindow? = nil
     ) throws(StoreError) -> PageBytes {
-        try file.mappedPage(pageNumber(side, block: block, layer: layer, component: component))
+        try file.pageInPlace(pageNumber(side, block: block, layer: layer, component: component), window: window)
     }
 
     /// The same, to be checked while it is used: nothing that came of it may be used before `OpenPage.finish`.
     public func openPage(
-        _ side: VectorSide, block: Int, layer: Int, component: Int = 0
+        _ side: VectorSide, block: Int, layer: Int, component: Int = 0, window: DirectWindow? = nil
     ) throws(StoreError) -> OpenPage {
-        try file.openPage(pageNumber(side, block: block, layer: layer, component: component))
+        try file.openPage(pageNumber(side, block: block, layer: layer, component: component), window: window)
     }
 
     private func pageNumber(_ side: VectorSide, block: Int, layer: Int, component: Int) -> Int {

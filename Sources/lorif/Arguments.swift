@@ -36,6 +36,10 @@ extension QueryAggregation: ExpressibleByArgument {}
 
 extension Guarantee: ExpressibleByArgument {}
 
+extension ReadPath: ExpressibleByArgument {}
+
+extension Plan.Kernel: ExpressibleByArgument {}
+
 extension Atomicity: ExpressibleByArgument {}
 
 /// Numbers on the command line: `0.1` or `0.1,1,10`.

@@ -25,10 +25,15 @@ func planTable(_ plan: Plan, _ meter: ScanMeter? = nil) -> String {
         ],
         ["rows", grouped(plan.rowCount)],
         ["scans", grouped(plan.scanCount)],
-        ["reads", "\(byteText(plan.byteCount)) from \(plan.residency == .memory ? "the page cache" : "disk")"],
+        ["reads", readText(plan)],
         ["arithmetic", String(format: "%.3g GFLOP", Double(plan.flopCount) / 1e9)],
         ["memory", byteText(plan.memoryBytes)],
         ["workers", grouped(plan.workers)],
+        [
+            "will take",
+            "\(durationText(plan.preparationSeconds)) to prepare, \(durationText(plan.scanSeconds)) to scan"
+                + (plan.limits.isMeasured ? "" : " (on an ordinary machine: 'lorif calibrate' measures this one)"),
+        ],
     ]
     if plan.form == .coordinates || plan.coordinatesEncoding != nil {
         rows.append([
@@ -45,18 +50,18 @@ func planTable(_ plan: Plan, _ meter: ScanMeter? = nil) -> String {
         [
             "read",
             "\(byteText(meter.factorByteCount)) of factors in \(grouped(meter.pageCount)) pages"
-                + (meter.coordinatesByteCount > 0 ? ", \(byteText(meter.coordinatesByteCount)) of coordinates" : ""),
+                + (meter.coordinatesByteCount > 0 ? ", \(byteText(meter.coordinatesByteCount)) of coordinates" : "")
+                + (meter.directByteCount > 0 ? "; \(byteText(meter.directByteCount)) past the page cache" : ""),
         ],
         [
             "scored again",
             "\(grouped(meter.refinedRowCount)) of \(grouped(plan.rowCount * plan.queryCount)) rows × queries",
         ],
-        ["scanned in", "\(durationText(meter.elapsedSeconds)), \(rate(Double(meter.byteCount) / elapsed, "B/s"))"],
         [
-            "achieved",
-            "\(rate(Double(plan.flopCount) / elapsed, "FLOP/s")), "
-                + "\(rate(Double(plan.rowCount * plan.scanCount) / elapsed, "rows/s"))",
+            "took",
+            "\(durationText(meter.preparationSeconds)) to prepare, \(durationText(meter.elapsedSeconds)) to scan",
         ],
+        ["achieved", achievedText(plan, byteCount: meter.byteCount, elapsedSeconds: elapsed)],
         [
             "seconds of all workers",
             "reading \(decimal(meter.readSeconds, 3)), decoding \(decimal(meter.decodeSeconds, 3)), arithmetic "
@@ -64,6 +69,33 @@ func planTable(_ plan: Plan, _ meter: ScanMeter? = nil) -> String {
         ],
     ]
     return table(rows)
+}
+
+/// Rates beside what the machine can do at most.
+private func achievedText(_ plan: Plan, byteCount: Int, elapsedSeconds: Double) -> String {
+    func of(_ limit: Double, _ value: Double, _ what: String) -> String {
+        plan.limits.isMeasured && limit > 0 ? " (\(Int((100 * value / limit).rounded())) % of \(what))" : ""
+    }
+    let bytes = Double(byteCount) / elapsedSeconds
+    let flops = Double(plan.flopCount) / elapsedSeconds
+    let isFromDisk = plan.residency == .disk
+    return rateText(bytes, "B/s")
+        + of(
+            isFromDisk ? plan.limits.diskBytesPerSecond : plan.limits.memoryBytesPerSecond, bytes,
+            isFromDisk ? "the disk's" : "memory's") + ", " + rateText(flops, "FLOP/s")
+        + of(plan.limits.flopsPerSecond, flops, "matrix products'") + ", "
+        + rateText(Double(plan.rowCount * plan.scanCount) / elapsedSeconds, "rows/s")
+}
+
+/// Where the bytes come from, and how.
+private func readText(_ plan: Plan) -> String {
+    var parts: [String] = []
+    let cached = plan.byteCount - plan.diskByteCount
+    if cached > 0 { parts.append("\(byteText(cached)) from the page cache") }
+    let buffered = plan.diskByteCount - plan.directByteCount
+    if buffered > 0 { parts.append("\(byteText(buffered)) from disk") }
+    if plan.directByteCount > 0 { parts.append("\(byteText(plan.directByteCount)) from disk past the page cache") }
+    return parts.isEmpty ? "nothing" : parts.joined(separator: ", ")
 }
 
 private func kernelText(_ kernel: Plan.Kernel) -> String {
@@ -76,7 +108,7 @@ private func kernelText(_ kernel: Plan.Kernel) -> String {
 }
 
 /// A rate with a decimal prefix.
-private func rate(_ value: Double, _ unit: String) -> String {
+func rateText(_ value: Double, _ unit: String) -> String {
     for (prefix, scale) in [("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)] where value >= scale {
         return String(format: "%.3g %@%@", value / scale, prefix, unit)
     }
@@ -86,14 +118,17 @@ private func rate(_ value: Double, _ unit: String) -> String {
 /// The same for programs.
 struct PlanReport: Encodable {
     let form, kernel, residency: String
-    let layers, queries, rows, queriesPerScan, scans, workers, bytes, flops, memoryBytes, coordinatesRows: Int
+    let layers, queries, rows, queriesPerScan, scans, workers, bytes, diskBytes, directBytes, flops, memoryBytes: Int
+    let coordinatesRows: Int
+    let preparationSeconds, scanSeconds: Double
+    let isCalibrated: Bool
     let coordinates: String?
     let analysis: Analysis?
 
     /// What was done.
     struct Analysis: Encodable {
-        let factorBytes, coordinatesBytes, pages, refinedRows: Int
-        let readSeconds, decodeSeconds, arithmeticSeconds, mergeSeconds, elapsedSeconds: Double
+        let factorBytes, coordinatesBytes, directBytes, pages, refinedRows: Int
+        let preparationSeconds, readSeconds, decodeSeconds, arithmeticSeconds, mergeSeconds, elapsedSeconds: Double
     }
 
     init(_ plan: Plan, _ meter: ScanMeter? = nil) {
@@ -107,15 +142,21 @@ struct PlanReport: Encodable {
         scans = plan.scanCount
         workers = plan.workers
         bytes = plan.byteCount
+        diskBytes = plan.diskByteCount
+        directBytes = plan.directByteCount
+        preparationSeconds = plan.preparationSeconds
+        scanSeconds = plan.scanSeconds
+        isCalibrated = plan.limits.isMeasured
         flops = plan.flopCount
         memoryBytes = plan.memoryBytes
         coordinatesRows = plan.coordinatesRowCount
         coordinates = plan.coordinatesEncoding?.name
         analysis = meter.map {
             Analysis(
-                factorBytes: $0.factorByteCount, coordinatesBytes: $0.coordinatesByteCount, pages: $0.pageCount,
-                refinedRows: $0.refinedRowCount,
-                readSeconds: $0.readSeconds, decodeSeconds: $0.decodeSeconds, arithmeticSeconds: $0.arithmeticSeconds,
+                factorBytes: $0.factorByteCount, coordinatesBytes: $0.coordinatesByteCount,
+                directBytes: $0.directByteCount, pages: $0.pageCount, refinedRows: $0.refinedRowCount,
+                preparationSeconds: $0.preparationSeconds, readSeconds: $0.readSeconds, decodeSeconds: $0.decodeSeconds,
+                arithmeticSeconds: $0.arithmeticSeconds,
                 mergeSeconds: $0.mergeSeconds, elapsedSeconds: $0.elapsedSeconds)
         }
     }

@@ -110,6 +110,16 @@ struct Query: ParsableCommand {
         help: ArgumentHelp(
             "Memory for queries and scores; more queries take several scans.", valueName: "size"))
     var memory = ByteCount(2 << 30)
+    @Option(
+        help: ArgumentHelp(
+            "How to read what is not in memory: through the page cache, past it (direct), or as the plan finds best.",
+            valueName: "auto|cache|direct"))
+    var read: ReadPath = .automatic
+    @Option(
+        help: ArgumentHelp(
+            "How to compute, instead of as the plan finds fastest; see --explain.",
+            valueName: "tiles|pages|tables|leading-pairs"))
+    var kernel: Plan.Kernel?
     @Option(help: ArgumentHelp("Threads; all processors unless said.", valueName: "n"))
     var threads: Int?
     @Option(
@@ -173,6 +183,9 @@ struct Query: ParsableCommand {
         request.deadlineSeconds = deadline?.seconds
         request.guarantee = guarantee
         request.memoryBytes = memory.value
+        request.readPath = read
+        request.kernel = kernel
+        if let machine = MachineModel.load(version: Lorif.version) { request.machine = machine }
         if let threads {
             request.workers = threads
             request.scanWorkers = threads

@@ -6,7 +6,7 @@ import Testing
 @Suite struct MappedFileTests {
     let directory = TemporaryDirectory()
 
-    private func sum(_ bytes: MappedBytes) -> Int {
+    private func sum(_ bytes: FileBytes) -> Int {
         let span = bytes.span
         var sum = 0
         for index in 0..<span.byteCount {

@@ -24,6 +24,10 @@ void lorif_unmap_file(int slot);
 /// Whether any page of the mapping was missing when it was read.
 int lorif_mapping_has_faulted(int slot);
 
+/// Opens an open file once more, to be read past the page cache: offsets, lengths and memory must be multiples of 4096. -1 and
+/// errno where the file system has no such reads.
+int lorif_open_direct(int descriptor);
+
 /// Bytes of a range of a file that are in the page cache, in whole pages; -1 if the kernel cannot say (before Linux 6.5).
 int64_t lorif_resident_byte_count(int descriptor, int64_t offset, int64_t byte_count);
 
