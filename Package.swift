@@ -72,6 +72,10 @@ let package = Package(
             ],
             swiftSettings: settings),
 
+        // What README shows of the library, run by a test; no product.
+        .executableTarget(
+            name: "ask-example", dependencies: ["Engine"], path: "Tools/examples/ask", swiftSettings: settings),
+
         // Times look-ups within a process, for Tools/bench/storage.py; no product.
         .executableTarget(
             name: "lookup-bench", dependencies: ["Store"], path: "Tools/bench/lookup", swiftSettings: settings),

@@ -18,33 +18,35 @@ public struct AttachReport: Sendable {
     public let notes: [String]
 }
 
-/// Takes packed segments into a store by one commit, creating the store with their layers if there is none.
-///
-/// All of them or none: a damaged segment, other layers or a taken id refuses the whole command, and a store that it has created is
-/// removed. A segment that was attached before adds nothing.
-public func attachSegments(
-    _ segmentPaths: [String], to storePath: String, control: OperationControl = OperationControl()
-) throws -> AttachReport {
-    guard let firstPath = segmentPaths.first else { throw EngineError.invalidRequest("no segment files given") }
-    let isNew = try StoreWriter.isPathFree(storePath)
-    let writer =
-        isNew
-        ? try StoreWriter.create(at: storePath, schema: try SegmentReader.openInput(firstPath).schema)
-        : try StoreWriter.open(at: storePath)
-    defer { writer.abandon() }
-    do {
-        if writer.schema.layers.isEmpty { try writer.adopt(try SegmentReader.openInput(firstPath).schema) }
-        return try attach(segmentPaths, writer, control: control)
-    } catch {
-        writer.abandon()
-        // Still under the writer's lock, so that nobody else can have put rows into it.
-        if isNew, writer.rowCount == 0 { try? FileManager.default.removeItem(atPath: storePath) }
-        throw error
+extension Database {
+    /// Takes packed segments into a store by one commit, creating the store with their layers if there is none.
+    ///
+    /// All of them or none: a damaged segment, other layers or a taken id refuses the whole command, and a store that it has created is
+    /// removed. A segment that was attached before adds nothing.
+    public func attach(
+        _ segmentPaths: [String], control: OperationControl = OperationControl()
+    ) throws -> AttachReport {
+        guard let firstPath = segmentPaths.first else { throw EngineError.invalidRequest("no segment files given") }
+        let isNew = try StoreWriter.isPathFree(path)
+        let writer =
+            isNew
+            ? try StoreWriter.create(at: path, schema: try SegmentReader.openInput(firstPath).schema)
+            : try StoreWriter.open(at: path)
+        defer { writer.abandon() }
+        do {
+            if writer.schema.layers.isEmpty { try writer.adopt(try SegmentReader.openInput(firstPath).schema) }
+            return try attachAll(segmentPaths, to: writer, control: control)
+        } catch {
+            writer.abandon()
+            // Still under the writer's lock, so that nobody else can have put rows into it.
+            if isNew, writer.rowCount == 0 { try? FileManager.default.removeItem(atPath: path) }
+            throw error
+        }
     }
 }
 
-private func attach(
-    _ segmentPaths: [String], _ writer: StoreWriter, control: OperationControl
+private func attachAll(
+    _ segmentPaths: [String], to writer: StoreWriter, control: OperationControl
 ) throws -> AttachReport {
     var attached: [String] = []
     var present: [String] = []

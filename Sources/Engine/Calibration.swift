@@ -6,7 +6,7 @@ import Schema
 ///
 /// `folder` is where stores are or will be: a file of 256 MiB is written there, read and removed. Run it while nothing else does.
 public func calibrateMachine(
-    folder: String, version: String, workers: Int = availableProcessorCount(),
+    folder: String, workers: Int = availableProcessorCount(),
     control: OperationControl = OperationControl()
 ) throws -> MachineModel {
     let calibration = KernelCalibration(workers: workers)
@@ -24,17 +24,17 @@ public func calibrateMachine(
     control.report(ProgressUpdate(stage: "disk", completedCount: 0, totalCount: nil, byteCount: 0))
     let disk = try DiskCalibration(folder: folder, workers: 4 * workers, cancellation: control.cancellation)
     return MachineModel(
-        machine: .current(version: version), memoryBytesPerSecond: calibration.memoryBytesPerSecond(),
+        machine: .current, memoryBytesPerSecond: calibration.memoryBytesPerSecond(),
         cachedDiskBytesPerSecond: disk.cachedBytesPerSecond, directDiskBytesPerSecond: disk.directBytesPerSecond,
         productFlopsPerSecond: calibration.productFlopsPerSecond(), costs: costs)
 }
 
 extension MachineModel.Machine {
     /// This one.
-    public static func current(version: String) -> MachineModel.Machine {
+    public static var current: MachineModel.Machine {
         MachineModel.Machine(
             processor: processorName(), coreCount: availableProcessorCount(), kernelTier: chosenKernelTierName,
-            version: version)
+            version: lorifRelease)
     }
 
     private static func processorName() -> String {

@@ -20,45 +20,47 @@ public struct CompactReport: Sendable {
     public let lostCoordinatesRowCount: Int
 }
 
-/// Merges small segments, drops the bytes of deleted rows, and on request stores all rows in another encoding or at a lower rank.
-///
-/// Without `encoding` and `rank` no value changes and fitted curvature stays valid. `rank` cuts factors down by the best approximation
-/// of the gradient that they stand for, and factors full matrices; what that loses goes into the residual norms. Readers go on
-/// with their snapshot; a kill leaves the store as it was.
-public func compactStore(
-    at storePath: String, encoding: Encoding? = nil, rank: Int? = nil, workers: Int = availableProcessorCount(),
-    control: OperationControl = OperationControl()
-) throws -> CompactReport {
-    let writer = try StoreWriter.open(at: storePath)
-    defer { writer.abandon() }
-    let old = writer.schema
-    let schema = StoreSchema(
-        layers: try old.layers.map { try truncated($0, rank: rank) }, encoding: encoding ?? old.encoding,
-        basis: old.basis)
-    if let rank, schema.layers == old.layers, !old.layers.contains(where: { $0.rank == rank }),
-        let largest = old.layers.compactMap(\.rank).max(), largest < rank
-    {
-        throw EngineError.settingMismatch(setting: "--rank", expected: "rank \(largest) at most", found: "\(rank)")
+extension Database {
+    /// Merges small segments, drops the bytes of deleted rows, and on request stores all rows in another encoding or at a lower rank.
+    ///
+    /// Without `encoding` and `rank` no value changes and fitted curvature stays valid. `rank` cuts factors down by the best approximation
+    /// of the gradient that they stand for, and factors full matrices; what that loses goes into the residual norms. Readers go on
+    /// with their snapshot; a kill leaves the store as it was.
+    public func compact(
+        encoding: Encoding? = nil, rank: Int? = nil, workers: Int = availableProcessorCount(),
+        control: OperationControl = OperationControl()
+    ) throws -> CompactReport {
+        let writer = try StoreWriter.open(at: path)
+        defer { writer.abandon() }
+        let old = writer.schema
+        let schema = StoreSchema(
+            layers: try old.layers.map { try truncated($0, rank: rank) }, encoding: encoding ?? old.encoding,
+            basis: old.basis)
+        if let rank, schema.layers == old.layers, !old.layers.contains(where: { $0.rank == rank }),
+            let largest = old.layers.compactMap(\.rank).max(), largest < rank
+        {
+            throw EngineError.settingMismatch(setting: "--rank", expected: "rank \(largest) at most", found: "\(rank)")
+        }
+        let total = writer.rowCount
+        var completed = 0
+        let coveredRowCount = writer.snapshot().activeCoordinatesRowCount
+        let summary = try writer.compact(
+            as: schema == old ? nil : schema,
+            transform: { block in try block.truncated(to: schema.layers, workers: workers) },
+            progress: { count in
+                try control.cancellation.check()
+                completed += count
+                control.report(
+                    ProgressUpdate(stage: "compact", completedCount: completed, totalCount: total, byteCount: 0))
+            })
+        let after = writer.snapshot()
+        let active = after.curvatures.first { $0.digest == after.activeCurvature }
+        return CompactReport(
+            summary: summary, schema: schema, rowCount: writer.rowCount, valuesChanged: schema != old,
+            snapshotNames: after.namedSnapshots.map(\.name),
+            curvatureIsStale: active.map { $0.description.fittedRowDigest != after.rowDigest } ?? false,
+            lostCoordinatesRowCount: max(0, coveredRowCount - after.activeCoordinatesRowCount))
     }
-    let total = writer.rowCount
-    var completed = 0
-    let coveredRowCount = writer.snapshot().activeCoordinatesRowCount
-    let summary = try writer.compact(
-        as: schema == old ? nil : schema,
-        transform: { block in try block.truncated(to: schema.layers, workers: workers) },
-        progress: { count in
-            try control.cancellation.check()
-            completed += count
-            control.report(
-                ProgressUpdate(stage: "compact", completedCount: completed, totalCount: total, byteCount: 0))
-        })
-    let after = writer.snapshot()
-    let active = after.curvatures.first { $0.digest == after.activeCurvature }
-    return CompactReport(
-        summary: summary, schema: schema, rowCount: writer.rowCount, valuesChanged: schema != old,
-        snapshotNames: after.namedSnapshots.map(\.name),
-        curvatureIsStale: active.map { $0.description.fittedRowDigest != after.rowDigest } ?? false,
-        lostCoordinatesRowCount: max(0, coveredRowCount - after.activeCoordinatesRowCount))
 }
 
 extension Snapshot {

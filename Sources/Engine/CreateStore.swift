@@ -10,16 +10,18 @@ public struct CreateReport: Sendable {
     public let notes: [String]
 }
 
-/// Creates an empty store; its layers are those of a batch, or of the basis, or are left to the first ingest.
-public func createStore(
-    at storePath: String, layersFrom batchPath: String?, rank: RankChoice? = nil, encoding: Encoding,
-    basis: BasisChoice = .ofBatches, control: OperationControl = OperationControl()
-) throws -> CreateReport {
-    guard try StoreWriter.isPathFree(storePath) else { throw StoreError.pathTaken(path: storePath) }
-    let design = try StoreDesign(
-        path: storePath, batch: try batchPath.map { try FactorBatch(path: $0) }, rank: rank, encoding: encoding,
-        basis: basis, control: control)
-    defer { design.discard() }
-    try StoreWriter.create(at: storePath, schema: design.schema, basis: design.storedBasis).abandon()
-    return CreateReport(schema: design.schema, notes: design.notes)
+extension Database {
+    /// Creates an empty store; its layers are those of a batch, or of the basis, or are left to the first ingest.
+    public func create(
+        layersFrom batchPath: String?, rank: RankChoice? = nil, encoding: Encoding,
+        basis: BasisChoice = .ofBatches, control: OperationControl = OperationControl()
+    ) throws -> CreateReport {
+        guard try StoreWriter.isPathFree(path) else { throw StoreError.pathTaken(path: path) }
+        let design = try StoreDesign(
+            path: path, batch: try batchPath.map { try FactorBatch(path: $0) }, rank: rank, encoding: encoding,
+            basis: basis, control: control)
+        defer { design.discard() }
+        try StoreWriter.create(at: path, schema: design.schema, basis: design.storedBasis).abandon()
+        return CreateReport(schema: design.schema, notes: design.notes)
+    }
 }

@@ -72,22 +72,25 @@ extension Snapshot {
     }
 }
 
-/// Makes a curvature the one that queries use unless told otherwise.
-public func useCurvature(startingWith prefix: String, of storePath: String) throws -> CurvatureVersion {
-    let writer = try StoreWriter.open(at: storePath)
-    let record = try writer.snapshot().curvature(startingWith: prefix)
-    try writer.activateCurvature(record.digest)
-    let snapshot = writer.snapshot()
-    return CurvatureVersion(record: record, isActive: true, coverage: snapshot.coverage(of: record))
-}
+extension Database {
+    /// Makes a curvature the one that queries use unless told otherwise.
+    public func useCurvature(startingWith prefix: String) throws -> CurvatureVersion {
+        let writer = try StoreWriter.open(at: path)
+        let record = try writer.snapshot().curvature(startingWith: prefix)
+        try writer.activateCurvature(record.digest)
+        let snapshot = writer.snapshot()
+        return CurvatureVersion(record: record, isActive: true, coverage: snapshot.coverage(of: record))
+    }
 
-/// Removes a curvature; the active one may go too, then no curvature is active.
-public func dropCurvature(startingWith prefix: String, of storePath: String) throws -> CurvatureVersion {
-    let writer = try StoreWriter.open(at: storePath)
-    let snapshot = writer.snapshot()
-    let record = try snapshot.curvature(startingWith: prefix)
-    let version = CurvatureVersion(
-        record: record, isActive: record.digest == snapshot.activeCurvature, coverage: snapshot.coverage(of: record))
-    try writer.removeCurvature(record.digest)
-    return version
+    /// Removes a curvature; the active one may go too, then no curvature is active.
+    public func dropCurvature(startingWith prefix: String) throws -> CurvatureVersion {
+        let writer = try StoreWriter.open(at: path)
+        let snapshot = writer.snapshot()
+        let record = try snapshot.curvature(startingWith: prefix)
+        let version = CurvatureVersion(
+            record: record, isActive: record.digest == snapshot.activeCurvature, coverage: snapshot.coverage(of: record)
+        )
+        try writer.removeCurvature(record.digest)
+        return version
+    }
 }

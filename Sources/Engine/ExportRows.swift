@@ -20,43 +20,48 @@ public struct ExportReport: Sendable {
     public let basisPath: String?
 }
 
-/// Writes rows as a factor batch, and their metadata as JSONL beside it: the inverse of `ingest`.
-///
-/// Numbers are those stored. They are written in the type that holds them without loss: that of the store, or f32 where
-/// scaled codes do not fit it. Rows of a whitened store stay in its basis: the batch names it, and X.basis beside X.safetensors has
-/// it, so that another store can be made of both. Memory: a block per worker.
-public func exportRows(
-    of storePath: String, to path: String, _ selection: RowSelection = .all, snapshotName: String? = nil,
-    workers: Int = availableProcessorCount(),
-    control: OperationControl = OperationControl()
-) throws -> ExportReport {
-    guard path.hasSuffix(".safetensors") else {
-        throw EngineError.invalidRequest("\(path): the name of an exported batch must end in .safetensors")
-    }
-    let snapshot = try Snapshot.open(at: storePath, named: snapshotName)
-    let rows = try LiveRows(snapshot).selecting(selection, workers: workers)
-    guard rows.rowCount > 0 else { throw EngineError.storeEmpty(path: storePath) }
-    let preferred: ElementType =
-        switch snapshot.schema.encoding {
-        case .f16: .f16
-        case .bf16: .bf16
-        default: .f32
+extension Database {
+    /// Writes rows as a factor batch, and their metadata as JSONL beside it: the inverse of `ingest`.
+    ///
+    /// Numbers are those stored. They are written in the type that holds them without loss: that of the store, or f32 where
+    /// scaled codes do not fit it. Rows of a whitened store stay in its basis: the batch names it, and X.basis beside X.safetensors has
+    /// it, so that another store can be made of both. Memory: a block per worker.
+    public func export(
+        to destination: String, _ selection: RowSelection = .all, snapshotName: String? = nil,
+        workers: Int = availableProcessorCount(),
+        control: OperationControl = OperationControl()
+    ) throws -> ExportReport {
+        guard destination.hasSuffix(".safetensors") else {
+            throw EngineError.invalidRequest("\(destination): the name of an exported batch must end in .safetensors")
         }
-    let identifiers = try rows.readAllIdentifiers()
-    var elementType = preferred
-    do {
-        try writeBatch(rows, identifiers: identifiers, as: preferred, to: path, workers: workers, control: control)
-    } catch is NumberNotRepresentable {
-        elementType = .f32
-        try writeBatch(rows, identifiers: identifiers, as: .f32, to: path, workers: workers, control: control)
+        let snapshot = try Snapshot.open(at: path, named: snapshotName)
+        let rows = try LiveRows(snapshot).selecting(selection, workers: workers)
+        guard rows.rowCount > 0 else { throw EngineError.storeEmpty(path: path) }
+        let preferred: ElementType =
+            switch snapshot.schema.encoding {
+            case .f16: .f16
+            case .bf16: .bf16
+            default: .f32
+            }
+        let identifiers = try rows.readAllIdentifiers()
+        var elementType = preferred
+        do {
+            try writeBatch(
+                rows, identifiers: identifiers, as: preferred, to: destination, workers: workers, control: control)
+        } catch is NumberNotRepresentable {
+            elementType = .f32
+            try writeBatch(
+                rows, identifiers: identifiers, as: .f32, to: destination, workers: workers, control: control)
+        }
+        let metadataPath = try writeMetadata(
+            rows, identifiers: identifiers, to: String(destination.dropLast(".safetensors".count)) + ".jsonl")
+        let basis = try snapshot.exportBasis(to: basisPath(of: destination))
+        return ExportReport(
+            rowCount: rows.rowCount, elementType: elementType,
+            byteCount: (try? FileManager.default.attributesOfItem(atPath: destination)[.size] as? Int).flatMap { $0 }
+                ?? 0,
+            metadataPath: metadataPath, basisPath: basis == nil ? nil : basisPath(of: destination))
     }
-    let metadataPath = try writeMetadata(
-        rows, identifiers: identifiers, to: String(path.dropLast(".safetensors".count)) + ".jsonl")
-    let basis = try snapshot.exportBasis(to: basisPath(of: path))
-    return ExportReport(
-        rowCount: rows.rowCount, elementType: elementType,
-        byteCount: (try? FileManager.default.attributesOfItem(atPath: path)[.size] as? Int).flatMap { $0 } ?? 0,
-        metadataPath: metadataPath, basisPath: basis == nil ? nil : basisPath(of: path))
 }
 
 /// A stored number that the 16-bit type does not hold exactly.

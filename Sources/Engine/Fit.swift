@@ -38,31 +38,33 @@ public struct FitReport: Sendable {
     public fileprivate(set) var coordinates: CoordinatesReport?
 }
 
-/// Fits curvature on all live rows of a store and makes it the active one.
-///
-/// A fit of the same rows with the same options is not repeated. Finished groups are kept in the store's tmp/ until the curvature
-/// is whole, so that the same fit, started again after an interruption, computes the missing ones only.
-/// Holds the store's writer lock for the duration; an interrupted fit leaves the store as it was, but for those parts.
-///
-/// With `coordinates` a last pass keeps every row's coordinates in that encoding; also for a fit that the store has already, then
-/// only where they are missing, damaged or kept in another encoding.
-public func fitCurvature(
-    of storePath: String, options: FitOptions, coordinates: Encoding? = nil,
-    control: OperationControl = OperationControl()
-) throws -> FitReport {
-    let writer = try StoreWriter.open(at: storePath)
-    let session = try FitSession(
-        writer.snapshot(), storePath: storePath, options: options, coordinates: coordinates)
-    var report = try fit(writer, session: session, control: control)
-    if let coordinates, let plan = session.outlook.coordinates {
-        report.coordinates = try CoordinatesPass(
-            writer: writer, record: report.record, encoding: coordinates, isThorough: true, workers: plan.workers
-        ).run(control: control)
+extension Database {
+    /// Fits curvature on all live rows of a store and makes it the active one.
+    ///
+    /// A fit of the same rows with the same options is not repeated. Finished groups are kept in the store's tmp/ until the curvature
+    /// is whole, so that the same fit, started again after an interruption, computes the missing ones only.
+    /// Holds the store's writer lock for the duration; an interrupted fit leaves the store as it was, but for those parts.
+    ///
+    /// With `coordinates` a last pass keeps every row's coordinates in that encoding; also for a fit that the store has already, then
+    /// only where they are missing, damaged or kept in another encoding.
+    public func fit(
+        options: FitOptions, coordinates: Encoding? = nil,
+        control: OperationControl = OperationControl()
+    ) throws -> FitReport {
+        let writer = try StoreWriter.open(at: path)
+        let session = try FitSession(
+            writer.snapshot(), storePath: path, options: options, coordinates: coordinates)
+        var report = try runFit(writer, session: session, control: control)
+        if let coordinates, let plan = session.outlook.coordinates {
+            report.coordinates = try CoordinatesPass(
+                writer: writer, record: report.record, encoding: coordinates, isThorough: true, workers: plan.workers
+            ).run(control: control)
+        }
+        return report
     }
-    return report
 }
 
-private func fit(_ writer: StoreWriter, session: FitSession, control: OperationControl) throws -> FitReport {
+private func runFit(_ writer: StoreWriter, session: FitSession, control: OperationControl) throws -> FitReport {
     if let record = session.existing {
         if writer.snapshot().activeCurvature != record.digest { try writer.activateCurvature(record.digest) }
         let groups = try writer.snapshot().readCurvature(record.digest)
@@ -92,13 +94,15 @@ private func fit(_ writer: StoreWriter, session: FitSession, control: OperationC
         passEffort: fitted.reduce(FitEffort()) { $0 + $1.passEffort })
 }
 
-/// What a fit would do, without doing it.
-public func planCurvature(
-    of storePath: String, options: FitOptions, coordinates: Encoding? = nil
-) throws -> FitOutlook {
-    let session = try FitSession(
-        try Snapshot.open(at: storePath), storePath: storePath, options: options, coordinates: coordinates)
-    return session.outlook
+extension Database {
+    /// What a fit would do, without doing it.
+    public func planFit(
+        options: FitOptions, coordinates: Encoding? = nil
+    ) throws -> FitOutlook {
+        let session = try FitSession(
+            try Snapshot.open(at: path), storePath: path, options: options, coordinates: coordinates)
+        return session.outlook
+    }
 }
 
 /// One fit of one snapshot: planned, keyed by content.

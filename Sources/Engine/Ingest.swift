@@ -104,58 +104,62 @@ public struct IngestReport: Sendable {
     public let notes: [String]
 }
 
-/// Appends factor batches to a store, creating it from the first batch's layers if there is none.
-///
-/// Headers, layers and ids of all batches are checked before anything is written, and all rows become visible by one commit:
-/// after any error the store is as it was, and a store that would have been created is not there. With `Atomicity.file` each file has
-/// a commit of its own. Memory: `memoryBytes` and the batches' ids, whatever the size of the files.
-public func ingest(
-    _ batchPaths: [String], into storePath: String, options: IngestOptions = IngestOptions(),
-    control: OperationControl = OperationControl()
-) throws -> IngestReport {
-    guard let firstPath = batchPaths.first else { throw EngineError.invalidRequest("no batch files given") }
-    var batches = [try FactorBatch(path: firstPath, metadataPath: options.metadataPath)]
-    for path in batchPaths.dropFirst() {
-        batches.append(try FactorBatch(path: path, metadataPath: options.metadataPath))
-    }
-    guard try StoreWriter.isPathFree(storePath) else {
-        let writer = try StoreWriter.open(at: storePath)
-        defer { writer.abandon() }
-        if let encoding = options.encoding, encoding != writer.schema.encoding {
-            throw EngineError.settingMismatch(
-                setting: "--encoding", expected: writer.schema.encoding.name, found: encoding.name)
+extension Database {
+    /// Appends factor batches to a store, creating it from the first batch's layers if there is none.
+    ///
+    /// Headers, layers and ids of all batches are checked before anything is written, and all rows become visible by one commit:
+    /// after any error the store is as it was, and a store that would have been created is not there. With `Atomicity.file` each file has
+    /// a commit of its own. Memory: `memoryBytes` and the batches' ids, whatever the size of the files.
+    public func ingest(
+        _ batchPaths: [String], options: IngestOptions = IngestOptions(),
+        control: OperationControl = OperationControl()
+    ) throws -> IngestReport {
+        guard let firstPath = batchPaths.first else { throw EngineError.invalidRequest("no batch files given") }
+        var batches = [try FactorBatch(path: firstPath, metadataPath: options.metadataPath)]
+        for path in batchPaths.dropFirst() {
+            batches.append(try FactorBatch(path: path, metadataPath: options.metadataPath))
         }
-        guard writer.schema.layers.isEmpty else {
-            try checkSettings(of: writer.schema, options: options)
-            let basis = try SchemaBasis(of: writer.snapshot(), for: batches)
-            return try IngestOperation(batches, schema: writer.schema, basis: basis, writer: writer, options: options)
+        guard try StoreWriter.isPathFree(path) else {
+            let writer = try StoreWriter.open(at: path)
+            defer { writer.abandon() }
+            if let encoding = options.encoding, encoding != writer.schema.encoding {
+                throw EngineError.settingMismatch(
+                    setting: "--encoding", expected: writer.schema.encoding.name, found: encoding.name)
+            }
+            guard writer.schema.layers.isEmpty else {
+                try checkSettings(of: writer.schema, options: options)
+                let basis = try SchemaBasis(of: writer.snapshot(), for: batches)
+                return try IngestOperation(
+                    batches, schema: writer.schema, basis: basis, writer: writer, options: options
+                )
                 .run(createdStore: false, control: control)
+            }
+            let design = try StoreDesign(
+                path: path, batch: batches[0], rank: options.rank, encoding: writer.schema.encoding,
+                basis: options.basis, control: control)
+            defer { design.discard() }
+            let operation = try IngestOperation(
+                batches, schema: design.schema, basis: design.basis, writer: writer, options: options)
+            try writer.adopt(design.schema, basis: design.storedBasis)
+            return try operation.run(createdStore: false, notes: design.notes, control: control)
         }
+
         let design = try StoreDesign(
-            path: storePath, batch: batches[0], rank: options.rank, encoding: writer.schema.encoding,
+            path: path, batch: batches[0], rank: options.rank, encoding: options.encoding ?? .standard,
             basis: options.basis, control: control)
         defer { design.discard() }
-        let operation = try IngestOperation(
-            batches, schema: design.schema, basis: design.basis, writer: writer, options: options)
-        try writer.adopt(design.schema, basis: design.storedBasis)
-        return try operation.run(createdStore: false, notes: design.notes, control: control)
-    }
-
-    let design = try StoreDesign(
-        path: storePath, batch: batches[0], rank: options.rank, encoding: options.encoding ?? .standard,
-        basis: options.basis, control: control)
-    defer { design.discard() }
-    for batch in batches { _ = try BatchMatch(batch, schema: design.schema, basis: design.basis) }
-    let writer = try StoreWriter.create(at: storePath, schema: design.schema, basis: design.storedBasis)
-    do {
-        return try IngestOperation(
-            batches, schema: design.schema, basis: design.basis, writer: writer, options: options
-        ).run(createdStore: true, notes: design.notes, control: control)
-    } catch {
-        writer.abandon()
-        // Still under the writer's lock, so that nobody else can have put rows into it.
-        if writer.rowCount == 0 { try? FileManager.default.removeItem(atPath: storePath) }
-        throw error
+        for batch in batches { _ = try BatchMatch(batch, schema: design.schema, basis: design.basis) }
+        let writer = try StoreWriter.create(at: path, schema: design.schema, basis: design.storedBasis)
+        do {
+            return try IngestOperation(
+                batches, schema: design.schema, basis: design.basis, writer: writer, options: options
+            ).run(createdStore: true, notes: design.notes, control: control)
+        } catch {
+            writer.abandon()
+            // Still under the writer's lock, so that nobody else can have put rows into it.
+            if writer.rowCount == 0 { try? FileManager.default.removeItem(atPath: path) }
+            throw error
+        }
     }
 }
 

@@ -11,10 +11,10 @@ extension MachineModel {
 
     /// The model kept in a file, if it is of this machine and release; nil if there is none, or it is of another, or damaged: a plan needs no
     /// model to be right.
-    public static func load(fromFile path: String = cachePath, version: String) -> MachineModel? {
+    public static func load(fromFile path: String = cachePath) -> MachineModel? {
         guard let data = FileManager.default.contents(atPath: path), data.count < 1 << 20,
             let model = try? JSONDecoder().decode(MachineModel.self, from: data),
-            model.machine == .current(version: version), model.isSound
+            model.machine == .current, model.isSound
         else { return nil }
         return model
     }

@@ -5,19 +5,21 @@ import Schema
 import Scoring
 import Store
 
-/// Answers a query on a store's current generation.
-///
-/// Plans first, then scans the rows block by block on all workers. Top-k is exact, ties by id; results do not depend on the
-/// number of workers. Memory: `Plan.memoryBytes` and the bases of the curvature groups used.
-public func runQuery(
-    _ request: QueryRequest, on storePath: String, control: OperationControl = OperationControl()
-) throws -> QueryResult {
-    try QuerySession(request, storePath: storePath).run(control: control)
-}
+extension Database {
+    /// Answers a query on a store's current generation.
+    ///
+    /// Plans first, then scans the rows block by block on all workers. Top-k is exact, ties by id; results do not depend on the
+    /// number of workers. Memory: `Plan.memoryBytes` and the bases of the curvature groups used.
+    public func answer(
+        _ request: QueryRequest, control: OperationControl = OperationControl()
+    ) throws -> QueryResult {
+        try QuerySession(request, storePath: path).run(control: control)
+    }
 
-/// The plan of a query, without running it.
-public func explainQuery(_ request: QueryRequest, on storePath: String) throws -> Plan {
-    try QuerySession(request, storePath: storePath).plan
+    /// The plan of a query, without running it.
+    public func plan(_ request: QueryRequest) throws -> Plan {
+        try QuerySession(request, storePath: path).plan
+    }
 }
 
 /// One query against one snapshot: names resolved, curvature loaded, planned.

@@ -88,7 +88,7 @@ final class RunScores {
             request.topCount = 0
             request.bottomCount = 0
             request.scoresPath = folder.path(ofMember: index)
-            results.append(try runQuery(request, on: member.store, control: control))
+            results.append(try Database(at: member.store).answer(request, control: control))
         }
         seconds = (ContinuousClock.now - started) / .seconds(1)
         for (member, result) in zip(run.members, results) {

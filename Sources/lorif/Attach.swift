@@ -20,7 +20,7 @@ struct Attach: ParsableCommand {
     var json = false
 
     func run() throws {
-        let report = try withProgress { try attachSegments(segments, to: store, control: $0) }
+        let report = try withProgress { try Database(at: store).attach(segments, control: $0) }
         for note in report.notes { standardError("lorif: note: \(note)\n") }
         if json {
             try printJSON(

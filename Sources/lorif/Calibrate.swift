@@ -24,7 +24,7 @@ struct Calibrate: ParsableCommand {
 
     func run() throws {
         let model = try withProgress {
-            try calibrateMachine(folder: folder, version: Lorif.version, control: $0)
+            try calibrateMachine(folder: folder, control: $0)
         }
         let path = output ?? MachineModel.cachePath
         try model.save(toFile: path)

@@ -33,7 +33,7 @@ struct Compact: ParsableCommand {
 
     func run() throws {
         let started = ContinuousClock.now
-        let report = try withProgress { try compactStore(at: store, encoding: encoding, rank: rank, control: $0) }
+        let report = try withProgress { try Database(at: store).compact(encoding: encoding, rank: rank, control: $0) }
         let elapsed = seconds(ContinuousClock.now - started)
         let summary = report.summary
         if json {

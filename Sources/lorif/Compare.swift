@@ -36,7 +36,7 @@ struct Compare: ParsableCommand {
 
     func run() throws {
         var request = QueryRequest()
-        if let machine = MachineModel.load(version: Lorif.version) { request.machine = machine }
+        if let machine = MachineModel.load() { request.machine = machine }
         if let condition = self.where { request.rows = .filter(try RowFilter(parsing: condition)) }
         let runs = try runs.map { try ScoringRun(parsing: $0) }
         let options = request

@@ -25,7 +25,7 @@ struct Copy: ParsableCommand {
 
     func run() throws {
         let summary = try withProgress {
-            try copyStore(at: store, to: destination, copiesFiles: full, control: $0)
+            try Database(at: store).copy(to: destination, copiesFiles: full, control: $0)
         }
         if json {
             try printJSON(

@@ -35,8 +35,8 @@ struct Create: ParsableCommand {
 
     func run() throws {
         let report = try withProgress { control in
-            try createStore(
-                at: store, layersFrom: layers ?? layerOptions.whitenFrom, rank: layerOptions.rankChoice,
+            try Database(at: store).create(
+                layersFrom: layers ?? layerOptions.whitenFrom, rank: layerOptions.rankChoice,
                 encoding: encoding, basis: layerOptions.basisChoice, control: control)
         }
         let schema = report.schema

@@ -27,7 +27,7 @@ struct Delete: ParsableCommand {
 
     func run() throws {
         guard let selection = try rows.selection() else { return }
-        let report = try deleteRows(of: store, selection, ignoresMissing: ignoreMissing)
+        let report = try Database(at: store).delete(selection, ignoresMissing: ignoreMissing)
         if json {
             try printJSON(
                 Report(

@@ -25,7 +25,7 @@ struct Export: ParsableCommand {
     func run() throws {
         let selection = try rows.selection() ?? .all
         let report = try withProgress {
-            try exportRows(of: store, to: output, selection, snapshotName: snapshot, control: $0)
+            try Database(at: store).export(to: output, selection, snapshotName: snapshot, control: $0)
         }
         if json {
             try printJSON(

@@ -95,12 +95,14 @@ struct Fit: ParsableCommand {
         if list {
             try printCurvatureVersions(try Snapshot.open(at: store).curvatureVersions, store: store, json: json)
         } else if let use {
-            try printCurvatureChange(try useCurvature(startingWith: use, of: store), verb: "in use", json: json)
+            try printCurvatureChange(
+                try Database(at: store).useCurvature(startingWith: use), verb: "in use", json: json)
         } else if let drop {
-            try printCurvatureChange(try dropCurvature(startingWith: drop, of: store), verb: "removed", json: json)
+            try printCurvatureChange(
+                try Database(at: store).dropCurvature(startingWith: drop), verb: "removed", json: json)
         } else if dryRun {
             try printFitOutlook(
-                try planCurvature(of: store, options: options, coordinates: coordinates), memory: memory.value,
+                try Database(at: store).planFit(options: options, coordinates: coordinates), memory: memory.value,
                 json: json)
         } else {
             try fit()
@@ -110,7 +112,7 @@ struct Fit: ParsableCommand {
     private func fit() throws {
         let started = ContinuousClock.now
         let report = try withProgress(leavesPromptly: true) { control in
-            try fitCurvature(of: store, options: options, coordinates: coordinates, control: control)
+            try Database(at: store).fit(options: options, coordinates: coordinates, control: control)
         }
         let elapsed = seconds(ContinuousClock.now - started)
         for warning in report.warnings + (report.coordinates?.notes ?? []) {

@@ -36,8 +36,8 @@ struct Ingest: ParsableCommand {
     func run() throws {
         let started = ContinuousClock.now
         let report = try withProgress { control in
-            try Engine.ingest(
-                batches, into: store,
+            try Database(at: store).ingest(
+                batches,
                 options: IngestOptions(
                     encoding: encoding, rank: layerOptions.rankChoice, basis: layerOptions.basisChoice,
                     metadataPath: metadata, onDuplicate: onDuplicate, atomicity: atomic, memoryBytes: memory.value),

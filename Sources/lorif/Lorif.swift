@@ -3,9 +3,6 @@ import Engine
 
 /// The command line: parses arguments, calls the engine, prints answers, maps failures to exit codes.
 struct Lorif: ParsableCommand {
-    /// The release.
-    static let version = "0.1.0"
-
     static let configuration = CommandConfiguration(
         commandName: "lorif",
         abstract: "A database for gradient factors: which training examples made the model say this?",
@@ -19,7 +16,7 @@ struct Lorif: ParsableCommand {
             Exit codes: 0 done; 1 the answer is no (verify found damage); 2 wrong usage; 3 input refused; \
             4 the store is damaged; 5 the environment failed (disk, permission, memory, a second writer); 130 interrupted.
             """,
-        version: version,
+        version: lorifRelease,
         subcommands: [
             Create.self, Ingest.self, Fit.self, Query.self, Inspect.self, Verify.self, Delete.self, Export.self,
             Pack.self, Attach.self, Import.self, Compact.self, SnapshotCommand.self, Copy.self, Repair.self,

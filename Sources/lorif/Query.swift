@@ -185,7 +185,7 @@ struct Query: ParsableCommand {
         request.memoryBytes = memory.value
         request.readPath = read
         request.kernel = kernel
-        if let machine = MachineModel.load(version: Lorif.version) { request.machine = machine }
+        if let machine = MachineModel.load() { request.machine = machine }
         if let threads {
             request.workers = threads
             request.scanWorkers = threads
@@ -202,7 +202,7 @@ struct Query: ParsableCommand {
         request.bottomCount = bottom
         request.scoresPath = scores
         if explain == .plan {
-            let plan = try explainQuery(request, on: store)
+            let plan = try Database(at: store).plan(request)
             if json { try printJSON(PlanReport(plan)) } else { standardOutput(planTable(plan)) }
             return
         }
@@ -211,7 +211,7 @@ struct Query: ParsableCommand {
         let ensemble = try self.ensemble?(request)
         let result = try withProgress {
             if let ensemble { return try runEnsembleQuery(ensemble, request: asked, control: $0) }
-            return try runQuery(asked, on: store, control: $0)
+            return try Database(at: store).answer(asked, control: $0)
         }
         let elapsed = seconds(ContinuousClock.now - started)
         for warning in result.warnings { standardError("lorif: note: \(warning)\n") }

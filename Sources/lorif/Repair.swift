@@ -30,7 +30,7 @@ struct Repair: ParsableCommand {
     var json = false
 
     func run() throws {
-        let report = try withProgress { try repairStore(at: store, basisFrom: basisFrom, control: $0) }
+        let report = try withProgress { try Database(at: store).repair(basisFrom: basisFrom, control: $0) }
         let isComplete =
             report.lostRows.isEmpty && report.lostFields.isEmpty && report.catalogDamage == nil
             && report.droppedSnapshots.isEmpty && report.basisDamage == nil

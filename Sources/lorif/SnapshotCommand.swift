@@ -36,15 +36,15 @@ struct SnapshotCommand: ParsableCommand {
 
     func run() throws {
         if let name {
-            let record = try nameSnapshot(name, of: store)
+            let record = try Database(at: store).nameSnapshot(name)
             if json { return try printJSON(Report(record)) }
             standardOutput("\(name): generation \(record.generation), \(grouped(record.rowCount)) rows\n")
         } else if let drop {
-            try dropSnapshot(drop, of: store)
+            try Database(at: store).dropSnapshot(drop)
             if json { return try printJSON(["dropped": drop]) }
             standardOutput("\(drop) dropped\n")
         } else {
-            let records = try namedSnapshots(of: store)
+            let records = try Database(at: store).namedSnapshots()
             if json { return try printJSON(records.map(Report.init)) }
             guard !records.isEmpty else { return standardOutput("no snapshots\n") }
             var rows = [["snapshot", "generation", "rows", "segments", "curvature"]]

@@ -46,7 +46,7 @@ struct Verify: ParsableCommand {
         let started = ContinuousClock.now
         let report: Report
         do {
-            let found = try withProgress { try verifyStore(at: store, level: level.level, control: $0) }
+            let found = try withProgress { try Database(at: store).verify(level: level.level, control: $0) }
             report = Report(
                 store: store, level: level.rawValue, sound: found.isSound, damages: found.damages.map(\.description),
                 orphans: found.orphans, strays: found.strays, bytes: found.byteCount,
@@ -75,7 +75,7 @@ struct Verify: ParsableCommand {
     }
 
     private func checkErased(_ identifiers: [String]) throws {
-        let found = try withProgress { try checkErasure(of: identifiers, at: store, control: $0) }
+        let found = try withProgress { try Database(at: store).checkErasure(of: identifiers, control: $0) }
         if json {
             try printJSON(
                 ErasureResult(

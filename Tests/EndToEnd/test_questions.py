@@ -232,7 +232,7 @@ def test_analysis_agrees_with_the_plan(world: Asked) -> None:
     assert done["analysis"]["factorBytes"] == plan["bytes"] > 0
     assert "analysis" not in plan
     outcome = run("query", world.store, world.query_file, "--method", "dot", "--explain", "analyze", "--format", "csv")
-    assert outcome.stdout.startswith("query,direction") and "scanned in" in outcome.stderr
+    assert outcome.stdout.startswith("query,direction") and "to scan" in outcome.stderr
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ import Testing
                 using: &generator)
             try batch.write(to: folder("\(part).safetensors"))
             batches.append(batch)
-            _ = try ingest(
-                [folder("\(part).safetensors")], into: folder("store"),
+            _ = try Database(at: folder("store")).ingest(
+                [folder("\(part).safetensors")],
                 options: IngestOptions(encoding: encoding))
         }
         return batches
@@ -27,7 +27,7 @@ import Testing
     private func scores(of store: String, snapshot: String? = nil) throws -> [String: Float] {
         var request = QueryRequest(method: .influence, queriesPath: folder("0.safetensors"), topCount: 100)
         request.snapshotName = snapshot
-        let result = try runQuery(request, on: store)
+        let result = try Database(at: store).answer(request)
         var scores: [String: Float] = [:]
         for answer in result.answers {
             for match in answer.top { scores[answer.identifier + " " + match.identifier] = match.score }
@@ -46,26 +46,26 @@ import Testing
 
     @Test func curvatureAndAnswersSurviveWhenNoValueChanges() throws {
         _ = try makeStore(.q4)
-        _ = try deleteRows(of: folder("store"), .identifiers(["p0-3", "p2-19"]))
-        _ = try fitCurvature(of: folder("store"), options: FitOptions(rank: 8, workers: 2))
+        _ = try Database(at: folder("store")).delete(.identifiers(["p0-3", "p2-19"]))
+        _ = try Database(at: folder("store")).fit(options: FitOptions(rank: 8, workers: 2))
         let before = try scores(of: folder("store"))
         #expect(before.count == 20 * 58)
-        _ = try nameSnapshot("fitted", of: folder("store"))
-        let report = try compactStore(at: folder("store"))
+        _ = try Database(at: folder("store")).nameSnapshot("fitted")
+        let report = try Database(at: folder("store")).compact()
         #expect(report.summary.isChanged && report.summary.segmentCounts.after == 1 && !report.curvatureIsStale)
         expectEqual(try scores(of: folder("store")), before)
-        _ = try deleteRows(of: folder("store"), .identifiers(["p1-0"]))
-        let other = try compactStore(at: folder("store"), encoding: .int8)
+        _ = try Database(at: folder("store")).delete(.identifiers(["p1-0"]))
+        let other = try Database(at: folder("store")).compact(encoding: .int8)
         #expect(other.valuesChanged && other.curvatureIsStale && other.schema.encoding == .int8)
         #expect(try scores(of: folder("store")).count == 20 * 57)
         // The named snapshot still answers with its own encoding, rows and curvature.
         expectEqual(try scores(of: folder("store"), snapshot: "fitted"), before)
-        #expect(try verifyStore(at: folder("store"), level: .deep).isSound)
+        #expect(try Database(at: folder("store")).verify(level: .deep).isSound)
     }
 
     @Test func lowerRankKeepsTheBestAndBoundsTheLoss() throws {
         let batches = try makeStore()
-        let report = try compactStore(at: folder("store"), rank: 2)
+        let report = try Database(at: folder("store")).compact(rank: 2)
         #expect(report.schema.layers.map(\.rank) == [2, 2, 2])
         let snapshot = try Snapshot.open(at: folder("store"))
         #expect(snapshot.verify(level: .deep).isSound && snapshot.rowCount == 60)
@@ -95,7 +95,7 @@ import Testing
                 if layer.rank == 2 { #expect(lost < 1e-9 * energy) }
             }
         }
-        #expect(throws: EngineError.self) { _ = try compactStore(at: folder("store"), rank: 3) }
-        #expect(try !compactStore(at: folder("store"), rank: 2).summary.isChanged)
+        #expect(throws: EngineError.self) { _ = try Database(at: folder("store")).compact(rank: 3) }
+        #expect(try !Database(at: folder("store")).compact(rank: 2).summary.isChanged)
     }
 }

@@ -20,7 +20,7 @@ import Testing
         var generator = SeededGenerator(seed: UInt64(rowCount))
         let batch = TestBatch.random(Self.shapes, rowCount: rowCount, prefix: prefix, using: &generator)
         try batch.write(to: folder("\(prefix).safetensors"))
-        _ = try ingest([folder("\(prefix).safetensors")], into: store, options: IngestOptions(encoding: .f32))
+        _ = try Database(at: store).ingest([folder("\(prefix).safetensors")], options: IngestOptions(encoding: .f32))
         return batch
     }
 
@@ -46,7 +46,7 @@ import Testing
     }
 
     private func scores(_ method: Engine.Method = .selfInfluence) throws -> Scores {
-        scores(try runQuery(request(method), on: store))
+        scores(try Database(at: store).answer(request(method)))
     }
 
     private func expectClose(_ found: Scores, _ expected: Scores, _ tolerance: Float) {
@@ -76,11 +76,11 @@ import Testing
     @Test(arguments: [Scope.perLayer, .global], [Schema.Encoding.f32, .f16, .int8])
     func selfInfluenceIsThatOfTheDefinition(_ scope: Scope, _ encoding: Schema.Encoding) throws {
         let batch = try add(50, prefix: "a")
-        let report = try fitCurvature(
-            of: store, options: FitOptions(scope: scope, rank: 4, workers: 2), coordinates: encoding)
+        let report = try Database(at: store).fit(
+            options: FitOptions(scope: scope, rank: 4, workers: 2), coordinates: encoding)
         #expect(report.coordinates?.writtenRowCount == 50 && report.coordinates?.coverage?.rowCount == 50)
         let ratios = [0.01, 1.0, 30]
-        let result = try runQuery(request(.selfInfluence, dampings: ratios.map { .relative($0) }), on: store)
+        let result = try Database(at: store).answer(request(.selfInfluence, dampings: ratios.map { .relative($0) }))
         #expect(result.plan.coordinatesRowCount == 50 && result.plan.coordinatesEncoding == encoding)
         #expect(result.warnings.isEmpty && result.plan.scanCount == 1)
         let found = scores(result)
@@ -124,7 +124,7 @@ import Testing
     /// Exact curvature against a dense solve, by both ways, and RelatIF with fewer layers in the queries than in the store.
     @Test func exactCurvatureAgreesWithADenseSolve() throws {
         let batch = try add(40, prefix: "a")
-        _ = try fitCurvature(of: store, options: FitOptions(exact: true, workers: 2), coordinates: .f32)
+        _ = try Database(at: store).fit(options: FitOptions(exact: true, workers: 2), coordinates: .f32)
         let found = try scores()
         for row in 0..<40 {
             var expected = 0.0
@@ -149,9 +149,9 @@ import Testing
 
     @Test func methodsWithoutSelfInfluenceDoNotLookAtThem() throws {
         try add(30, prefix: "a")
-        _ = try fitCurvature(of: store, options: FitOptions(rank: 4, workers: 2), coordinates: .int8)
+        _ = try Database(at: store).fit(options: FitOptions(rank: 4, workers: 2), coordinates: .int8)
         try damage(coordinateFiles[0], at: 4096 + 70)
-        let result = try runQuery(request(.influence), on: store)
+        let result = try Database(at: store).answer(request(.influence))
         #expect(result.warnings.isEmpty && result.plan.coordinatesEncoding == nil)
     }
 
@@ -159,14 +159,14 @@ import Testing
 
     @Test func laterRowsGetTheirsAtOnce() throws {
         try add(30, prefix: "a")
-        _ = try fitCurvature(of: store, options: FitOptions(rank: 4, workers: 2), coordinates: .f32)
+        _ = try Database(at: store).fit(options: FitOptions(rank: 4, workers: 2), coordinates: .f32)
         try add(11, prefix: "b")
         let snapshot = try Snapshot.open(at: store)
         let active = try #require(snapshot.activeCurvature)
         #expect(snapshot.coordinatesCoverage(of: active)?.rowCount == 41)
-        _ = try deleteRows(of: store, .identifiers(["a-3", "b-0"]))
+        _ = try Database(at: store).delete(.identifiers(["a-3", "b-0"]))
         #expect(try Snapshot.open(at: store).coordinatesCoverage(of: active)?.rowCount == 39)
-        let found = try runQuery(request(.selfInfluence), on: store)
+        let found = try Database(at: store).answer(request(.selfInfluence))
         #expect(found.plan.coordinatesRowCount == 39 && found.rowCount == 39)
         #expect(found.warnings.allSatisfy { !$0.contains("coordinates") })
         let withCoordinates = scores(found)
@@ -175,19 +175,20 @@ import Testing
         // Without any, rows added later get none either, and nothing is said about it.
         try add(5, prefix: "c")
         #expect(coordinateFiles.isEmpty)
-        #expect(try runQuery(request(.selfInfluence), on: store).warnings.allSatisfy { !$0.contains("coordinates") })
+        #expect(
+            try Database(at: store).answer(request(.selfInfluence)).warnings.allSatisfy { !$0.contains("coordinates") })
     }
 
     @Test func aFitThatExistsGetsThemLaterAndInAnotherEncoding() throws {
         try add(30, prefix: "a")
         let options = FitOptions(rank: 4, workers: 2)
-        let first = try fitCurvature(of: store, options: options)
+        let first = try Database(at: store).fit(options: options)
         #expect(first.coordinates == nil && coordinateFiles.isEmpty)
-        let second = try fitCurvature(of: store, options: options, coordinates: .f32)
+        let second = try Database(at: store).fit(options: options, coordinates: .f32)
         #expect(second.existed && second.coordinates?.writtenRowCount == 30)
-        let third = try fitCurvature(of: store, options: options, coordinates: .f32)
+        let third = try Database(at: store).fit(options: options, coordinates: .f32)
         #expect(third.coordinates?.writtenRowCount == 0 && third.coordinates?.coverage?.rowCount == 30)
-        let fourth = try fitCurvature(of: store, options: options, coordinates: .int8)
+        let fourth = try Database(at: store).fit(options: options, coordinates: .int8)
         #expect(fourth.coordinates?.writtenRowCount == 30 && fourth.coordinates?.coverage?.encoding == .int8)
         #expect(coordinateFiles.count == 1)
         #expect(try Snapshot.open(at: store).verify(level: .deep).isSound)
@@ -199,10 +200,10 @@ import Testing
     @Test func whatCannotBeUsedIsComputedFromFactors() throws {
         try add(30, prefix: "a")
         try add(12, prefix: "b")
-        _ = try fitCurvature(of: store, options: FitOptions(rank: 4, workers: 2))
+        _ = try Database(at: store).fit(options: FitOptions(rank: 4, workers: 2))
         let expected = try scores()
         let expectedRelatif = try scores(.relatif)
-        _ = try fitCurvature(of: store, options: FitOptions(rank: 4, workers: 2), coordinates: .f32)
+        _ = try Database(at: store).fit(options: FitOptions(rank: 4, workers: 2), coordinates: .f32)
         let files = coordinateFiles
         #expect(files.count == 2)
         let whole = try Data(contentsOf: URL(fileURLWithPath: files[0]))
@@ -221,7 +222,7 @@ import Testing
             try whole.write(to: URL(fileURLWithPath: files[0]))
             #expect(try Snapshot.open(at: store).verify().isSound)
             try spoil()
-            let result = try runQuery(request(.selfInfluence), on: store)
+            let result = try Database(at: store).answer(request(.selfInfluence))
             #expect(result.warnings.contains { $0.contains("computed from their factors") }, "\(name)")
             #expect(result.warnings.contains { $0.contains(files[0]) }, "\(name)")
             expectClose(scores(result), expected, 1e-5)
@@ -229,7 +230,7 @@ import Testing
             let report = try Snapshot.open(at: store).verify()
             #expect(report.damages.count >= 1 && report.damages.allSatisfy { "\($0)".contains(files[0]) }, "\(name)")
             // The same fit again makes it whole, byte for byte.
-            let again = try fitCurvature(of: store, options: FitOptions(rank: 4, workers: 1), coordinates: .f32)
+            let again = try Database(at: store).fit(options: FitOptions(rank: 4, workers: 1), coordinates: .f32)
             #expect((again.coordinates?.writtenRowCount ?? 0) < 42, "\(name)")
             #expect(try Data(contentsOf: URL(fileURLWithPath: files[0])) == whole, "\(name)")
         }
@@ -240,7 +241,7 @@ import Testing
         _ encoding: Schema.Encoding
     ) throws {
         try add(30, prefix: "a")
-        let report = try fitCurvature(of: store, options: FitOptions(rank: 4, workers: 2), coordinates: encoding)
+        let report = try Database(at: store).fit(options: FitOptions(rank: 4, workers: 2), coordinates: encoding)
         let snapshot = try Snapshot.open(at: store)
         #expect(snapshot.verify(level: .deep).damages == [])
         let stored = try #require(try snapshot.coordinates(of: report.record.digest, segment: 0))
@@ -267,12 +268,12 @@ import Testing
     @Test func theyGoWithTheirCurvatureAndTheirSegment() throws {
         try add(30, prefix: "a")
         try add(12, prefix: "b")
-        let kept = try fitCurvature(of: store, options: FitOptions(rank: 4, workers: 2), coordinates: .int8)
-        let dropped = try fitCurvature(of: store, options: FitOptions(rank: 3, workers: 2), coordinates: .f16)
+        let kept = try Database(at: store).fit(options: FitOptions(rank: 4, workers: 2), coordinates: .int8)
+        let dropped = try Database(at: store).fit(options: FitOptions(rank: 3, workers: 2), coordinates: .f16)
         #expect(coordinateFiles.count == 4)
-        _ = try dropCurvature(startingWith: dropped.record.digest.description, of: store)
+        _ = try Database(at: store).dropCurvature(startingWith: dropped.record.digest.description)
         #expect(coordinateFiles.count == 2)
-        _ = try useCurvature(startingWith: kept.record.digest.description, of: store)
+        _ = try Database(at: store).useCurvature(startingWith: kept.record.digest.description)
 
         // What belongs to nothing is swept by the next writer and reported until then.
         let strays = ["0123.coordinates", "\(dropped.record.digest)-\(dropped.record.digest).coordinates", "x"]
@@ -282,11 +283,11 @@ import Testing
         #expect(coordinateFiles.count == 2)
 
         // A copy shares them; both live on.
-        _ = try copyStore(at: store, to: folder("copy"))
+        _ = try Database(at: store).copy(to: folder("copy"))
         #expect(try Snapshot.open(at: folder("copy")).coordinatesCoverage(of: kept.record.digest)?.rowCount == 42)
 
         // A compaction writes new segments, whose rows have none.
-        let report = try compactStore(at: store)
+        let report = try Database(at: store).compact()
         #expect(report.lostCoordinatesRowCount == 42 && !report.curvatureIsStale)
         #expect(coordinateFiles.isEmpty)
         #expect(try Snapshot.open(at: store).verify().orphans.isEmpty)
@@ -297,15 +298,15 @@ import Testing
     @Test func aNamedSnapshotKeepsThem() throws {
         try add(30, prefix: "a")
         try add(12, prefix: "b")
-        _ = try fitCurvature(of: store, options: FitOptions(rank: 4, workers: 2), coordinates: .f32)
+        _ = try Database(at: store).fit(options: FitOptions(rank: 4, workers: 2), coordinates: .f32)
         let expected = try scores()
         _ = try StoreWriter.open(at: store).nameSnapshot("before")
-        _ = try deleteRows(of: store, .identifiers(["a-1"]))
-        _ = try compactStore(at: store)
+        _ = try Database(at: store).delete(.identifiers(["a-1"]))
+        _ = try Database(at: store).compact()
         #expect(coordinateFiles.count == 2)
         var old = request(.selfInfluence)
         old.snapshotName = "before"
-        let result = try runQuery(old, on: store)
+        let result = try Database(at: store).answer(old)
         #expect(result.plan.coordinatesRowCount == 42)
         expectClose(scores(result), expected, 1e-6)
     }

@@ -146,7 +146,7 @@ import Testing
 
     @Test func costsGoStraightBetweenPoints() {
         let model = machine([.pairs(.int8): [.init(1, 10), .init(5, 30), .init(9, 40)]])
-        func cost(_ count: Int) -> Double { model.seconds(.pairs(.int8), units: 1e9, count: count) }
+        func cost(_ count: Int) -> Double { model.seconds(.pairs(.int8), units: 1e9, count: count).rounded() }
         #expect([1, 3, 5, 7, 9, 13].map(cost) == [10, 20, 30, 35, 40, 50])
     }
 

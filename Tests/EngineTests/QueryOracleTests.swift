@@ -126,11 +126,12 @@ private final class Setting {
             }, rowCount: test.queryCount, prefix: "query", using: &generator)
         try train.write(to: folder("train.safetensors"))
         try queries.write(to: folder("queries.safetensors"))
-        _ = try ingest([folder("train.safetensors")], into: folder("store"), options: IngestOptions(encoding: .f32))
+        _ = try Database(at: folder("store")).ingest(
+            [folder("train.safetensors")], options: IngestOptions(encoding: .f32))
     }
 
     func fit(_ options: FitOptions) throws {
-        _ = try fitCurvature(of: folder("store"), options: options)
+        _ = try Database(at: folder("store")).fit(options: options)
     }
 
     /// The score matrix, read back from the file that the query wrote.
@@ -140,7 +141,7 @@ private final class Setting {
         request.dampings = damping.map { [$0] } ?? []
         request.topCount = 0
         request.scoresPath = folder("scores.npy")
-        let result = try runQuery(request, on: folder("store"))
+        let result = try Database(at: folder("store")).answer(request)
         let data = try Data(contentsOf: URL(fileURLWithPath: folder("scores.npy")))
         let count = result.plan.queryCount * result.rowCount
         let bytes = [UInt8](data.suffix(4 * count))
