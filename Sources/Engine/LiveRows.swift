@@ -28,8 +28,16 @@ struct LiveRows: Sendable {
         self.rowCount = rowCount
     }
 
+    /// Segments from which on their footers are read by several threads.
+    private static let manySegments = 32
+
     /// Lists the blocks of every segment; opens each segment's footer.
     init(_ snapshot: Snapshot) throws {
+        if snapshot.segments.count >= Self.manySegments {
+            try forEachIndex(below: snapshot.segments.count, workers: availableProcessorCount()) { segment, _ in
+                _ = try snapshot.segmentReader(segment)
+            }
+        }
         var blocks: [Block] = []
         var ordinal = 0
         for segment in snapshot.segments.indices {

@@ -61,14 +61,15 @@ public struct ByteReader {
     /// Bytes not yet read.
     public var remainingCount: Int { bytes.count - offset }
 
-    /// The next integer.
+    /// The next integer, of at most 64 bits.
     public mutating func read<T: FixedWidthInteger & UnsignedInteger>(_ type: T.Type = T.self) throws(Failure) -> T {
         let size = T.bitWidth / 8
         try require(size)
-        var value: T = 0
-        for index in 0..<size { value |= T(bytes[offset + index]) << T(index * 8) }
+        // In UInt64, so that a caller of another module, for whom this is not specialised, pays one generic call and not thirty.
+        var value: UInt64 = 0
+        for index in 0..<size { value |= UInt64(bytes[offset + index]) << UInt64(index * 8) }
         offset += size
-        return value
+        return T(truncatingIfNeeded: value)
     }
 
     /// The next `count` integers; the bounds are checked once.

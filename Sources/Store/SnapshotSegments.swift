@@ -39,12 +39,14 @@ final class SegmentSet: Sendable {
     var openReaders: [UInt64: SegmentReader] { readers.withLock { $0 } }
 
     func reader(_ position: Int) throws(StoreError) -> SegmentReader {
-        let segment = segments[position]
-        return try readers.withLock { (readers) throws(StoreError) -> SegmentReader in
-            if let reader = readers[segment.number] { return reader }
-            let reader = try newReader(position)
-            readers[segment.number] = reader
-            return reader
+        let number = segments[position].number
+        if let reader = readers.withLock({ $0[number] }) { return reader }
+        // Outside the lock, so that several are opened at once; who comes second takes the first one's.
+        let new = try newReader(position)
+        return readers.withLock { readers in
+            if let reader = readers[number] { return reader }
+            readers[number] = new
+            return new
         }
     }
 
