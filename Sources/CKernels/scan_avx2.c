@@ -262,6 +262,8 @@ AVX2 static void dense(
 const struct lorif_scans lorif_scans_avx2 = {
     .pairs = pairs,
     .dense = dense,
+    .word_pairs = lorif_word_pairs_avx2,
+    .word_contraction = lorif_word_contraction_avx2,
     .table_pairs = lorif_table_pairs_avx2,
     .table_dense = lorif_table_dense_avx2,
     .table_contraction = lorif_table_contraction_avx2,

@@ -200,6 +200,8 @@ static void table_contraction(
 const struct lorif_scans lorif_scans_portable = {
     .pairs = pairs,
     .dense = dense,
+    .word_pairs = lorif_word_pairs_portable,
+    .word_contraction = lorif_word_contraction_portable,
     .table_pairs = table_pairs,
     .table_dense = table_dense,
     .table_contraction = table_contraction,

@@ -19,6 +19,8 @@ public struct Plan: Sendable, Hashable {
         case tiles
         /// Rows are widened and multiplied in registers, where they lie.
         case pages
+        /// int8 rows meet the queries' matrices in whole numbers; rows that the estimates leave open are scored again, exactly.
+        case wholeNumbers = "whole-numbers"
         /// Low-bit codes are looked up in tables of the queries; rows that the estimates leave open are scored again, exactly.
         case tables
         /// The queries' leading singular pairs alone; rows that could be among the best by the measured error of these

@@ -118,12 +118,19 @@ struct Planner {
         guard method.needsQueries, !method.needsRowNorms, !method.needsSelfInfluence else { return [.tiles] }
         var kernels: [Plan.Kernel] = [.tiles]
         let isLowBit = schema.encoding.interleavedRowCount > 1
+        let givesEstimates = demand.layers.map {
+            PageScorer.givesEstimates(layer: schema.layers[$0], encoding: schema.encoding, queryRank: queryRank)
+        }
+        // A float kernel of another layer would add errors that no bound covers.
+        let isMixed = givesEstimates.contains(true) && givesEstimates.contains(false)
         let isScored = demand.layers.allSatisfy {
             PageScorer.isUseful(
                 layer: schema.layers[$0], encoding: schema.encoding, queryCount: queryCount, queryRank: queryRank,
-                allowsEstimates: !demand.wantsAllScores)
+                allowsEstimates: !demand.wantsAllScores && !isMixed)
         }
-        if isScored { kernels.append(isLowBit ? .tables : .pages) }
+        if isScored {
+            kernels.append(isLowBit ? .tables : givesEstimates.contains(true) ? .wholeNumbers : .pages)
+        }
         let isOfFullRank = (queryRank ?? Int.max) > 2 * Plan.leadingPairCount
         if demand.allowsMeasuredErrors, !demand.wantsAllScores, isOfFullRank,
             isLowBit || queryCount * Plan.leadingPairCount <= PageScorer.largestPairCount,
@@ -180,13 +187,17 @@ struct Planner {
             return sum
                 + (queryRank.map { $0 * (shape.inputDimension + shape.outputDimension) } ?? shape.gradientLength)
         }
-        // Tables have 32 bytes for every four bits of codes.
+        // Tables have 32 bytes for every four bits of codes; whole numbers two, with room for filling up columns.
         let tableBytes =
-            kernel == .tables || kernel == .leadingPairs ? 8 * schema.encoding.bitsPerNumber * queryNumbers : 0
+            switch kernel {
+            case .tables, .leadingPairs: 8 * schema.encoding.bitsPerNumber * queryNumbers
+            case .wholeNumbers: 4 * queryNumbers
+            case .tiles, .pages: 0
+            }
         // Folding holds the queries twice more in Double for a moment.
         let perQuery =
             (form == .folded ? 20 : 4) * queryNumbers + tableBytes
-            + (kernel == .tables ? 8 : 4) * statistics.largestBlockRowCount * workers
+            + (kernel == .tables || kernel == .wholeNumbers ? 8 : 4) * statistics.largestBlockRowCount * workers
         return (tileBytes + windowBytes, perQuery)
     }
 }

@@ -48,10 +48,10 @@ struct ScanCost {
             guard readsQueries else { continue }
             switch kernel {
             case .tiles: addTiles(layer, to: &sum)
-            case .pages, .tables: addPages(layer, to: &sum)
+            case .pages, .wholeNumbers, .tables: addPages(layer, to: &sum)
             case .leadingPairs: addLeadingPairs(layer, to: &sum)
             }
-            if kernel == .tables || kernel == .leadingPairs { addRefinement(layer, kernel, to: &sum) }
+            if kernel != .tiles && kernel != .pages { addRefinement(layer, kernel, to: &sum) }
         }
         sum.scan += machine.seconds(.ranking, units: Double(rowCount * queryCount))
         let threads = Double(max(1, workers))

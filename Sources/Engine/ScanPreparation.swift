@@ -53,9 +53,12 @@ struct ScanPreparation: Sendable {
         let shapes = layers.map { schema.layers[$0] }
         var pageScan: PageScan?
         if kernel != .tiles {
+            // One layer a worker: rounding the entries of tables and finding singular pairs takes longer than a scan of few rows.
+            let prepared = forms
             pageScan = PageScan(
                 layers: layers,
-                scorers: try zip(shapes, forms).map { layer, form in
+                scorers: try parallelMap(count: shapes.count, workers: workers) { position throws(LinearAlgebraError) in
+                    let (layer, form) = (shapes[position], prepared[position])
                     if kernel == .leadingPairs { return try leadingPairs(layer, form, queryCount: range.count) }
                     return PageScorer(
                         layer: layer, encoding: schema.encoding, queryCount: range.count, form: form)
@@ -74,12 +77,14 @@ struct ScanPreparation: Sendable {
     }
 
     /// The leading singular pairs of every query at one layer.
-    private func leadingPairs(_ layer: LayerSchema, _ form: QueryForm, queryCount: Int) throws -> PageScorer {
+    private func leadingPairs(
+        _ layer: LayerSchema, _ form: QueryForm, queryCount: Int
+    ) throws(LinearAlgebraError) -> PageScorer {
         let (d1, d2) = (layer.inputDimension, layer.outputDimension)
         let pairCount = min(Plan.leadingPairCount, d1, d2)
         let pairs = try truncatedFactors(
             of: form.expanded(layer: layer, queryCount: queryCount).span, count: queryCount, d1: d1, d2: d2,
-            rank: pairCount, workers: workers)
+            rank: pairCount, workers: max(1, workers / layers.count))
         return PageScorer(
             layer: layer, encoding: schema.encoding, queryCount: queryCount, pairCount: pairCount,
             left: queryMajor(pairs.left, queryCount: queryCount, rank: pairCount, length: d1),

@@ -13,6 +13,7 @@ extension MachineModel {
             }))
 
     private static let standardCosts: [(String, [Int], [Double])] = [
+        ("contraction.int8", [1, 4, 16], [0.021, 0.082, 0.32]),
         ("contraction.q1", [1, 4, 16], [0.013, 0.045, 0.19]),
         ("contraction.q2", [1, 4, 16], [0.017, 0.083, 0.26]),
         ("contraction.q3", [1, 4, 16], [0.026, 0.11, 0.99]),
@@ -55,6 +56,7 @@ extension MachineModel {
         ("ranking", [1], [0.82]),
         ("refinement", [1], [0.26]),
         ("singularPairs", [1], [7.8e2]),
+        ("tables.contraction.int8", [1], [1.5]),
         ("tables.contraction.q1", [1], [46]),
         ("tables.contraction.q2", [1], [66]),
         ("tables.contraction.q3", [1], [95]),

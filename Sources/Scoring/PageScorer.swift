@@ -23,6 +23,7 @@ public struct PageScorer: Sendable {
         /// Without bounds.
         case roughPairTables(FactorTables)
         case contractionTables(ContractionTables)
+        case contractionWords(ContractionWords)
         case denseTables(DenseTables)
     }
 
@@ -30,21 +31,30 @@ public struct PageScorer: Sendable {
     public static let largestPairCount = 16
     /// The same for whole queries against dense rows.
     public static let largestDenseQueryCount = 8
-    /// Queries up to which looking up every row of a query's matrix beats decoding factors for a matrix product.
-    public static let largestContractionQueryCount = 16
+    /// How much faster whole numbers meet a query's matrix than decoded rows are multiplied: the former for each component
+    /// and query, the latter once for each component and once for each query.
+    private static let contractionAdvantage = 3
 
     /// Whether there is a kernel for these queries that beats decoding; `queryRank` is nil for full ones.
     ///
-    /// Of low-bit codes there are estimates only, which serve where the rows that they leave open may be scored again.
+    /// Of low-bit codes, and of int8 with full queries, there are estimates only, which serve where the rows that they leave open
+    /// may be scored again.
     public static func isUseful(
         layer: LayerSchema, encoding: Encoding, queryCount: Int, queryRank: Int?, allowsEstimates: Bool
     ) -> Bool {
+        let isContracted =
+            layer.rank.map { $0 * queryCount <= contractionAdvantage * ($0 + queryCount) } ?? false
         if encoding.interleavedRowCount > 1 {
-            return allowsEstimates
-                && (layer.rank == nil || usesPairTables(layer, queryRank) || queryCount <= largestContractionQueryCount)
+            return allowsEstimates && (layer.rank == nil || usesPairTables(layer, queryRank) || isContracted)
         }
         if layer.rank == nil { return queryCount <= largestDenseQueryCount }
-        return queryRank.map { queryCount * $0 <= largestPairCount } ?? false
+        if let queryRank { return queryCount * queryRank <= largestPairCount }
+        return givesEstimates(layer: layer, encoding: encoding, queryRank: nil) && allowsEstimates && isContracted
+    }
+
+    /// Whether the kernel for these queries estimates, with bounds on the errors.
+    public static func givesEstimates(layer: LayerSchema, encoding: Encoding, queryRank: Int?) -> Bool {
+        encoding.interleavedRowCount > 1 || encoding == .int8 && layer.rank != nil && queryRank == nil
     }
 
     private static func usesPairTables(_ layer: LayerSchema, _ queryRank: Int?) -> Bool {
@@ -61,7 +71,7 @@ public struct PageScorer: Sendable {
         self.layer = layer
         self.queryCount = queryCount
         self.encoding = encoding
-        hasBounds = encoding.interleavedRowCount > 1
+        hasBounds = Self.givesEstimates(layer: layer, encoding: encoding, queryRank: form.rankOrNil)
         let (d1, d2) = (layer.inputDimension, layer.outputDimension)
         if layer.rank == nil {
             let full = form.expanded(layer: layer, queryCount: queryCount)
@@ -84,14 +94,18 @@ public struct PageScorer: Sendable {
                 : .pairs(
                     FactorPairs(
                         left: left.span, right: right.span, queryCount: queryCount, pairCount: rank, leftLength: d1,
-                        rightLength: d2))
+                        rightLength: d2, encoding: encoding))
             return
         }
         let full = form.expanded(layer: layer, queryCount: queryCount)
-        kernel = .contractionTables(
-            ContractionTables(
-                full.span, queryCount: queryCount, leftLength: d1, rightLength: d2, encoding: encoding,
-                precision: .wide))
+        kernel =
+            encoding == .int8
+            ? .contractionWords(
+                ContractionWords(full.span, queryCount: queryCount, leftLength: d1, rightLength: d2))
+            : .contractionTables(
+                ContractionTables(
+                    full.span, queryCount: queryCount, leftLength: d1, rightLength: d2, encoding: encoding,
+                    precision: .wide))
     }
 
     /// Prepares the leading singular pairs of full queries instead of the queries: estimates without bounds.
@@ -116,11 +130,12 @@ public struct PageScorer: Sendable {
             : .pairs(
                 FactorPairs(
                     left: left.span, right: right.span, queryCount: queryCount, pairCount: pairCount, leftLength: d1,
-                    rightLength: d2))
+                    rightLength: d2, encoding: encoding))
     }
 
-    /// Bytes of pages that are best scored at once, so that they are in the core's cache.
-    private static let pieceByteCount = 96 << 10
+    /// Bytes of pages that are best scored at once, so that they are in the core's cache while the kernels fetch the next ones
+    /// (words_avx2.c).
+    private static let pieceByteCount = 128 << 10
 
     /// Rows of a page that are best scored at once: a multiple of 32, or all.
     public func pieceRowCount(byteCount: Int, rowCount: Int) -> Int {
@@ -138,12 +153,14 @@ public struct PageScorer: Sendable {
         var bounds = allBounds._mutatingExtracting(min(rows.lowerBound, allBounds.count)..<allBounds.count)
         switch kernel {
         case .pairs(let queries):
-            queries.addScores(left: left, right: right, encoding: encoding, range: range, to: &scores)
+            queries.addScores(left: left, right: right, range: range, to: &scores)
         case .pairTables(let queries):
             queries.addScores(left: left, right: right, range: range, to: &scores, bounds: &bounds)
         case .roughPairTables(let queries):
             queries.addScores(left: left, right: right, range: range, to: &scores)
         case .contractionTables(let queries):
+            queries.addScores(left: left, right: right, range: range, to: &scores, bounds: &bounds)
+        case .contractionWords(let queries):
             queries.addScores(left: left, right: right, range: range, to: &scores, bounds: &bounds)
         case .dense, .denseTables: preconditionFailure("a layer of matrices has no factors")
         }
@@ -160,7 +177,7 @@ public struct PageScorer: Sendable {
         switch kernel {
         case .dense(let queries): queries.addScores(dense, encoding: encoding, range: range, to: &scores)
         case .denseTables(let queries): queries.addScores(dense, range: range, to: &scores, bounds: &bounds)
-        case .pairs, .pairTables, .roughPairTables, .contractionTables:
+        case .pairs, .pairTables, .roughPairTables, .contractionTables, .contractionWords:
             preconditionFailure("a layer of factors has no matrices")
         }
     }

@@ -103,6 +103,7 @@ private func kernelText(_ kernel: Plan.Kernel) -> String {
     case .tiles: "tiles: pages decoded to f32, matrix products"
     case .pages: "pages: multiplied where they lie"
     case .leadingPairs: "leading pairs of the queries: estimates, close rows scored again"
+    case .wholeNumbers: "whole numbers: estimates, close rows scored again"
     case .tables: "tables: codes looked up, close rows scored again"
     }
 }

@@ -118,7 +118,7 @@ struct Query: ParsableCommand {
     @Option(
         help: ArgumentHelp(
             "How to compute, instead of as the plan finds fastest; see --explain.",
-            valueName: "tiles|pages|tables|leading-pairs"))
+            valueName: "tiles|pages|whole-numbers|tables|leading-pairs"))
     var kernel: Plan.Kernel?
     @Option(help: ArgumentHelp("Threads; all processors unless said.", valueName: "n"))
     var threads: Int?

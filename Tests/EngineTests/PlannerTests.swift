@@ -89,6 +89,8 @@ import Testing
         #expect(try plan(full, q2).kernel == .tables)
         let dearTables = machine([.contraction(.q2): [.init(1, 3)]])
         #expect(try plan(full, q2, machine: dearTables).kernel == .tiles)
+        #expect(try plan(full, statistics()).kernel == .wholeNumbers)
+        #expect(try plan(demand(queryRank: nil, wantsAllScores: true), statistics()).kernel == .tiles)
         // Estimates serve lists only, and only where they may err.
         #expect(try plan(demand(queryRank: nil, wantsAllScores: true), q2).kernel == .tiles)
         #expect(try plan(demand(queryRank: nil, allowsMeasuredErrors: true), q2).kernel == .leadingPairs)
@@ -156,7 +158,7 @@ import Testing
             #expect(MachineModel.standard.seconds(.dense(encoding), units: 1) > 0)
             #expect(MachineModel.standard.seconds(.leadingPairs(encoding), units: 1, count: 8) > 0)
             #expect(MachineModel.standard.seconds(.pairs(encoding), units: 1) > 0)
-            guard encoding.interleavedRowCount > 1 else { continue }
+            guard encoding.interleavedRowCount > 1 || encoding == .int8 else { continue }
             #expect(MachineModel.standard.seconds(.contraction(encoding), units: 1) > 0)
         }
         for work in [Work.pairProducts, .contractionProducts, .denseProducts, .singularPairs, .refinement, .ranking] {

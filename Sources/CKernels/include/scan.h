@@ -68,19 +68,64 @@ void lorif_prepare_table(
 /// The least e with every finite magnitude below 2^e; INT_MIN if all are zero.
 int lorif_exponent(const float *values, size_t count);
 
+/// Query vectors for int8 codes, in whole numbers: vector ≈ factor · 2^-28 · n, n = 2^15 · high + low, |n| ≤ 2^29.
+///
+/// Products of int8 codes with the halves are added up exactly; a number of the query is off by at most half a step,
+/// 2^-29 of the power of two above the vector's largest magnitude.
+struct lorif_words {
+    size_t length;
+    /// For each vector, for every 32 numbers: the high halves of those at even places, of those at odd places, then the
+    /// low halves likewise. Numbers that do not fill up a group of 32 are at its end, so that they meet the last 32 codes
+    /// of a row.
+    const int16_t *halves;
+    /// By vector, a power of two; NaN for a vector with numbers that are not finite.
+    const float *factors;
+};
+
+/// Halves that one vector takes.
+size_t lorif_word_count(size_t length);
+void lorif_prepare_words(const float *values, size_t length, int16_t *halves, float *factor);
+
+/// Query matrices P for factors in int8, in whole numbers: P ≈ multiplier · n, |n| ≤ 2^14.
+struct lorif_word_matrices {
+    size_t rows, columns;
+    /// For each matrix, for every two rows and every column: the number of the first row, then of the second.
+    /// Rows are filled up to a multiple of 2, columns to one of 64, with zeros.
+    const int16_t *numbers;
+};
+
+/// Numbers that one matrix takes.
+size_t lorif_word_matrix_count(size_t rows, size_t columns);
+/// Fills one matrix from row-major values; `multiplier` is 0 for a matrix of zeros, NaN if a value is not finite.
+void lorif_prepare_word_matrix(
+    const float *values, size_t rows, size_t columns, int16_t *numbers, double *multiplier);
+
 /// The scanning loops of one instruction-set tier.
 ///
-/// Tables: sums of whole numbers, then f32 operations on each row by itself in a fixed order: every tier gives
+/// Tables and words: sums of whole numbers, then f32 operations on each row by itself in a fixed order: every tier gives
 /// the same bits. Row-major: tiers differ in the order of summation; each is within
 /// (length + pairs + 8) · 2^-24 times the sum of the magnitudes of the products (of left and right for pairs).
 struct lorif_scans {
-    /// Encodings f32, f16, bf16, int8: Σ over the query's pairs of (a · u) (b · v); a and b are padded vectors.
+    /// Encodings f32, f16, bf16: Σ over the query's pairs of (a · u) (b · v); a and b are padded vectors.
     void (*pairs)(
         const struct lorif_vectors *left, const struct lorif_vectors *right, size_t first, size_t end, const float *a,
         const float *b, size_t queries, size_t pairs, float *scores, size_t stride);
     /// Encodings f32, f16, bf16, int8: p · g; p are padded vectors.
     void (*dense)(
         const struct lorif_vectors *vectors, size_t first, size_t end, const float *p, size_t queries, float *scores,
+        size_t stride);
+
+    /// Encoding int8: Σ over the query's pairs of (a · u) (b · v). An inner product is within
+    /// (length / 4096 + 8) · 2^-24 times the sum of the magnitudes of its terms, and half a step for each unit of
+    /// a code's magnitude, of the exact one.
+    void (*word_pairs)(
+        const struct lorif_vectors *left, const struct lorif_vectors *right, size_t first, size_t end,
+        const struct lorif_words *a, const struct lorif_words *b, size_t queries, size_t pairs, float *scores,
+        size_t stride);
+    /// Encoding int8: uᵀ P v; bounds as below.
+    void (*word_contraction)(
+        const struct lorif_vectors *u, const struct lorif_vectors *v, size_t first, size_t end,
+        const struct lorif_word_matrices *p, size_t queries, const double *multipliers, float *scores, float *bounds,
         size_t stride);
 
     /// Low-bit codes: multipliers[query] · Σ over the query's pairs of (a · u) (b · v). The errors of a and b allow for

@@ -64,7 +64,7 @@ static int bits_of(int encoding) {
     }
 }
 
-enum kind { PAIRS, DENSE, TABLE_PAIRS, TABLE_DENSE, TABLE_CONTRACTION };
+enum kind { PAIRS, DENSE, WORD_PAIRS, WORD_CONTRACTION, TABLE_PAIRS, TABLE_DENSE, TABLE_CONTRACTION };
 
 /// One measured case: every page of `pages` of `rows` rows, by one kernel, `rounds` times.
 struct work {
@@ -74,6 +74,8 @@ struct work {
     int units, factors;
     size_t rows, queries, pairs;
     const float *a, *b;
+    struct lorif_words words;
+    struct lorif_word_matrices matrices;
     struct lorif_tables left[LAYERS], right[LAYERS];
     double multipliers[64];
     int components, with_bounds, rounds;
@@ -106,6 +108,14 @@ static void *run(void *argument) {
                         u, v, row, end, work->a, work->b, work->queries, work->pairs, out, stride);
                     break;
                 case DENSE: work->scans->dense(u, row, end, work->a, work->queries, out, stride); break;
+                case WORD_PAIRS:
+                    work->scans->word_pairs(
+                        u, v, row, end, &work->words, &work->words, work->queries, work->pairs, out, stride);
+                    break;
+                case WORD_CONTRACTION:
+                    work->scans->word_contraction(
+                        u, v, row, end, &work->matrices, work->queries, work->multipliers, out, errors, stride);
+                    break;
                 case TABLE_PAIRS:
                     work->scans->table_pairs(
                         u, v, row, end, work->left + layer, work->right + layer, work->queries, work->pairs,
@@ -181,12 +191,30 @@ static void measure(
         bytes += size;
         work.pages[page] = lorif_vectors_of(encoding, payload, rows, length);
     }
-    size_t vectors = kind == TABLE_CONTRACTION ? queries * D2 : queries * (dense ? 1 : pairs);
+    size_t vectors = kind == TABLE_CONTRACTION || kind == WORD_CONTRACTION ? queries * D2 : queries * (dense ? 1 : pairs);
     float *x = malloc(vectors * length * sizeof(float));
     for (size_t i = 0; i < vectors * length; i += 1) x[i] = gaussian();
     work.a = work.b = x;
     for (size_t query = 0; query < queries; query += 1) work.multipliers[query] = 1;
     double prepare = 0;
+    int16_t *words = NULL;
+    if (kind == WORD_PAIRS || kind == WORD_CONTRACTION) {
+        size_t size = kind == WORD_PAIRS ? lorif_word_count(length) : lorif_word_matrix_count(D1, D2);
+        size_t count = kind == WORD_PAIRS ? vectors : queries;
+        words = aligned_alloc(64, count * size * sizeof(int16_t));
+        float *factors = malloc(count * sizeof(float));
+        double start = now(CLOCK_MONOTONIC);
+        for (size_t i = 0; i < count; i += 1) {
+            if (kind == WORD_PAIRS) {
+                lorif_prepare_words(x + i * length, length, words + i * size, factors + i);
+            } else {
+                lorif_prepare_word_matrix(x + i * D1 * D2, D1, D2, words + i * size, work.multipliers + i);
+            }
+        }
+        prepare = now(CLOCK_MONOTONIC) - start;
+        work.words = (struct lorif_words){length, words, factors};
+        work.matrices = (struct lorif_word_matrices){D1, D2, words};
+    }
     if (kind >= TABLE_PAIRS) {
         int bits = bits_of(encoding);
         size_t size = lorif_table_bytes(bits, wide, length), blocks = lorif_block_count(bits, length);
@@ -222,6 +250,8 @@ static void measure(
         free((void *)work.left[layer].steps);
         free((void *)work.left[layer].errors);
     }
+    free(words);
+    free((void *)work.words.factors);
     free(x);
 }
 
@@ -248,6 +278,14 @@ int main(int count, char **arguments) {
             for (size_t queries = 1; queries <= 8; queries *= 2) {
                 CASE(DENSE, encoding, 4096, 16, 1, queries, 1, 0, 0, "dense %s %zu queries", names[encoding], queries)
             }
+        }
+        CASE(WORD_PAIRS, LORIF_INT8, 1024, 1, 1, 1, 1, 0, 0, "words int8 1 pair in cache")
+        for (size_t pairs = 1; pairs <= 16; pairs *= 2) {
+            CASE(WORD_PAIRS, LORIF_INT8, 65536, 16, 1, 1, pairs, 0, 0, "words int8 %zu", pairs)
+        }
+        for (size_t queries = 1; queries <= 16; queries *= 4) {
+            CASE(
+                WORD_CONTRACTION, LORIF_INT8, 8192, 16, 1, queries, 1, 0, 1, "words contraction int8 %zu queries", queries)
         }
         for (int wide = 1; wide >= 0; wide -= 1) {
             const char *width = wide ? "wide" : "narrow";
