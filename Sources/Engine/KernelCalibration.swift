@@ -68,7 +68,6 @@ struct KernelCalibration {
             encodeVectors(
                 numbers(matrixRows * length * length, seed: 5).span, rowCount: matrixRows, length: length * length,
                 encoding: encoding))
-        let isLowBit = encoding.interleavedRowCount > 1
         var costs: [String: [MachineModel.Point]] = [:]
 
         let decoding = secondsPerPass { worker, index in
@@ -115,18 +114,15 @@ struct KernelCalibration {
             .factors(rank: 1, left: Array(vectors.prefix(count * length)), right: Array(vectors.suffix(count * length)))
         }
         func fullForm(_ count: Int) -> QueryForm { .full(Array(vectors.prefix(count * length * length))) }
-        func canScore(_ layer: LayerSchema, _ count: Int, _ rank: Int?) -> Bool {
-            PageScorer.isUseful(
-                layer: layer, encoding: encoding, queryCount: count, queryRank: rank, allowsEstimates: true)
-        }
 
-        for count in [1, 4, 16, 64, 256] where canScore(layer, count, 1) {
+        for count in [1, 2, 4, 16, 64, 256] {
             let seconds = add(.pairs(encoding), count: count, units: 2 * length) {
                 PageScorer(layer: layer, encoding: encoding, queryCount: count, form: factorForm(count))
             }
             costs[Work.pairTables(encoding).name] = [.init(1, seconds * 1e9 / Double(count * 2 * length))]
         }
-        for count in [1, 4, 16] where canScore(layer, count, nil) {
+        let contracts = PageScorer.canScore(layer: layer, encoding: encoding, queryRank: nil, allowsEstimates: true)
+        for count in [1, 4, 16, 64] where contracts {
             let seconds = add(.contraction(encoding), count: count, units: length * length) {
                 PageScorer(layer: layer, encoding: encoding, queryCount: count, form: fullForm(count))
             }
@@ -134,13 +130,13 @@ struct KernelCalibration {
                 .init(1, seconds * 1e9 / Double(count * length * length))
             ]
         }
-        for count in [1, 8, 64] where canScore(denseLayer, count, nil) {
+        for count in [1, 8, 64] {
             let seconds = add(.dense(encoding), count: count, dense: true, units: length * length) {
                 PageScorer(layer: denseLayer, encoding: encoding, queryCount: count, form: fullForm(count))
             }
             costs[Work.denseTables(encoding).name] = [.init(1, seconds * 1e9 / Double(count * length * length))]
         }
-        for count in isLowBit ? [1, 8, 32] : [1, 2] {
+        for count in [1, 8, 32] {
             let pairCount = Plan.leadingPairCount
             _ = add(.leadingPairs(encoding), count: count * pairCount, units: 2 * length) {
                 PageScorer(
@@ -190,8 +186,9 @@ struct KernelCalibration {
         let matrices = numbers(16 * length * length, seed: 6)
         let started = ContinuousClock.now
         _ = try truncatedFactors(
-            of: matrices.span, count: 16, d1: length, d2: length, rank: Plan.leadingPairCount, workers: workers)
-        let pairSeconds = (ContinuousClock.now - started) / .seconds(1) * Double(workers)
+            of: matrices.span, count: 16, d1: length, d2: length, rank: Plan.leadingPairCount, isEstimate: true,
+            workers: 1)
+        let pairSeconds = (ContinuousClock.now - started) / .seconds(1)
 
         let refiner = RowRefiner(layers: [layer], forms: [.full(matrices)])
         let row = LayerTile(

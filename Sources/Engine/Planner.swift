@@ -124,8 +124,8 @@ struct Planner {
         // A float kernel of another layer would add errors that no bound covers.
         let isMixed = givesEstimates.contains(true) && givesEstimates.contains(false)
         let isScored = demand.layers.allSatisfy {
-            PageScorer.isUseful(
-                layer: schema.layers[$0], encoding: schema.encoding, queryCount: queryCount, queryRank: queryRank,
+            PageScorer.canScore(
+                layer: schema.layers[$0], encoding: schema.encoding, queryRank: queryRank,
                 allowsEstimates: !demand.wantsAllScores && !isMixed)
         }
         if isScored {
@@ -133,7 +133,6 @@ struct Planner {
         }
         let isOfFullRank = (queryRank ?? Int.max) > 2 * Plan.leadingPairCount
         if demand.allowsMeasuredErrors, !demand.wantsAllScores, isOfFullRank,
-            isLowBit || queryCount * Plan.leadingPairCount <= PageScorer.largestPairCount,
             demand.layers.allSatisfy({ schema.layers[$0].rank != nil })
         {
             kernels.append(.leadingPairs)

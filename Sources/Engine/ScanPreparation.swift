@@ -84,7 +84,7 @@ struct ScanPreparation: Sendable {
         let pairCount = min(Plan.leadingPairCount, d1, d2)
         let pairs = try truncatedFactors(
             of: form.expanded(layer: layer, queryCount: queryCount).span, count: queryCount, d1: d1, d2: d2,
-            rank: pairCount, workers: max(1, workers / layers.count))
+            rank: pairCount, isEstimate: true, workers: max(1, workers / layers.count))
         return PageScorer(
             layer: layer, encoding: schema.encoding, queryCount: queryCount, pairCount: pairCount,
             left: queryMajor(pairs.left, queryCount: queryCount, rank: pairCount, length: d1),

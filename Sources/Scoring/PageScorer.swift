@@ -27,29 +27,15 @@ public struct PageScorer: Sendable {
         case denseTables(DenseTables)
     }
 
-    /// Pairs of query components up to which widening rows in registers beats decoding them once for a matrix product.
-    public static let largestPairCount = 16
-    /// The same for whole queries against dense rows.
-    public static let largestDenseQueryCount = 8
-    /// How much faster whole numbers meet a query's matrix than decoded rows are multiplied: the former for each component
-    /// and query, the latter once for each component and once for each query.
-    private static let contractionAdvantage = 3
-
-    /// Whether there is a kernel for these queries that beats decoding; `queryRank` is nil for full ones.
+    /// Whether there is a kernel for these queries; `queryRank` is nil for full ones.
     ///
     /// Of low-bit codes, and of int8 with full queries, there are estimates only, which serve where the rows that they leave open
-    /// may be scored again.
-    public static func isUseful(
-        layer: LayerSchema, encoding: Encoding, queryCount: Int, queryRank: Int?, allowsEstimates: Bool
+    /// may be scored again. Full queries against factors in f32 or half precision take matrix products of decoded rows.
+    public static func canScore(
+        layer: LayerSchema, encoding: Encoding, queryRank: Int?, allowsEstimates: Bool
     ) -> Bool {
-        let isContracted =
-            layer.rank.map { $0 * queryCount <= contractionAdvantage * ($0 + queryCount) } ?? false
-        if encoding.interleavedRowCount > 1 {
-            return allowsEstimates && (layer.rank == nil || usesPairTables(layer, queryRank) || isContracted)
-        }
-        if layer.rank == nil { return queryCount <= largestDenseQueryCount }
-        if let queryRank { return queryCount * queryRank <= largestPairCount }
-        return givesEstimates(layer: layer, encoding: encoding, queryRank: nil) && allowsEstimates && isContracted
+        givesEstimates(layer: layer, encoding: encoding, queryRank: queryRank)
+            ? allowsEstimates : layer.rank == nil || queryRank != nil
     }
 
     /// Whether the kernel for these queries estimates, with bounds on the errors.
@@ -61,12 +47,10 @@ public struct PageScorer: Sendable {
         queryRank.map { 2 * $0 < min(layer.inputDimension, layer.outputDimension) } ?? false
     }
 
-    /// Prepares queries for pages in one encoding, for which `isUseful` must hold.
+    /// Prepares queries for pages in one encoding, for which `canScore` must hold.
     public init(layer: LayerSchema, encoding: Encoding, queryCount: Int, form: QueryForm) {
         precondition(
-            Self.isUseful(
-                layer: layer, encoding: encoding, queryCount: queryCount, queryRank: form.rankOrNil,
-                allowsEstimates: true),
+            Self.canScore(layer: layer, encoding: encoding, queryRank: form.rankOrNil, allowsEstimates: true),
             "no kernel for these queries")
         self.layer = layer
         self.queryCount = queryCount

@@ -111,7 +111,9 @@ struct Fit: ParsableCommand {
 
     private func fit() throws {
         let started = ContinuousClock.now
-        let report = try withProgress(leavesPromptly: true) { control in
+        let report = try withProgress(
+            promptExit: "stopped on request; what was finished is kept for the same command"
+        ) { control in
             try Database(at: store).fit(options: options, coordinates: coordinates, control: control)
         }
         let elapsed = seconds(ContinuousClock.now - started)

@@ -209,7 +209,11 @@ struct Query: ParsableCommand {
         let started = ContinuousClock.now
         let asked = request
         let ensemble = try self.ensemble?(request)
-        let result = try withProgress {
+        // With nothing half written, even a step that does not look for Ctrl-C can be left.
+        let isOnlyRead = scores == nil && ensemble == nil
+        let result = try withProgress(
+            promptExit: isOnlyRead ? EngineError.cancelled.description : nil
+        ) {
             if let ensemble { return try runEnsembleQuery(ensemble, request: asked, control: $0) }
             return try Database(at: store).answer(asked, control: $0)
         }

@@ -125,12 +125,12 @@ enum Interruption {
 
 /// Runs a long operation with a progress line and Ctrl-C.
 ///
-/// `leavesPromptly`: for operations whose steps are long and that may be killed at any point; when Ctrl-C has not ended them after
-/// a twentieth of a second, the process ends.
-func withProgress<T>(leavesPromptly: Bool = false, _ operation: (OperationControl) throws -> T) rethrows -> T {
+/// `promptExit`: for operations whose steps are long and that may be killed at any point; when Ctrl-C has not ended them after
+/// a twentieth of a second, the process says this and ends.
+func withProgress<T>(promptExit message: String? = nil, _ operation: (OperationControl) throws -> T) rethrows -> T {
     let line = ProgressLine()
     defer { line.clear() }
-    let watch = leavesPromptly ? PromptExit(line: line) : nil
+    let watch = message.map { PromptExit(line: line, message: $0) }
     defer { watch?.end() }
     return try operation(OperationControl(cancellation: Interruption.cancellation) { line.show($0) })
 }
@@ -139,7 +139,7 @@ func withProgress<T>(leavesPromptly: Bool = false, _ operation: (OperationContro
 private final class PromptExit: Sendable {
     private let isOver = Atomic(false)
 
-    init(line: ProgressLine) {
+    init(line: ProgressLine, message: String) {
         Thread.detachNewThread { [self] in
             while !isOver.load(ordering: .relaxed) {
                 usleep(25_000)
@@ -147,7 +147,7 @@ private final class PromptExit: Sendable {
                 usleep(50_000)
                 guard isOver.exchange(true, ordering: .relaxed) == false else { return }
                 line.clear()
-                standardError("lorif: stopped on request; what was finished is kept for the same command\n")
+                standardError("lorif: \(message)\n")
                 _exit(ExitStatus.interrupted.rawValue)
             }
         }

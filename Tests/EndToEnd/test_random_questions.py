@@ -11,7 +11,7 @@ from harness import OK, REFUSED, Layers, attempt, run, write_batch
 from test_oracle import random_layers
 from test_page_scans import ENCODINGS, evict, stored_gradients
 
-KERNELS = ("tiles", "pages", "tables")
+KERNELS = ("tiles", "pages", "whole-numbers", "tables")
 METHODS = ("dot", "cosine", "normalized-dot", "l2", "influence")
 
 

@@ -60,12 +60,13 @@ import Testing
         }
     }
 
-    @Test(arguments: shapes)
-    func energyIsWithinATenThousandthOfTheBest(_ shape: Shape) throws {
+    @Test(arguments: shapes, [false, true])
+    func energyIsWithinATenThousandthOfTheBest(_ shape: Shape, isEstimate: Bool) throws {
         let count = 5
         let values = Self.matrices(shape, count: count).map { Float($0) }
         let found = try truncatedFactors(
-            of: values.span, count: count, d1: shape.d1, d2: shape.d2, rank: shape.rank, workers: 2)
+            of: values.span, count: count, d1: shape.d1, d2: shape.d2, rank: shape.rank, isEstimate: isEstimate,
+            workers: 2)
         let size = shape.d1 * shape.d2
         for index in 0..<count {
             let matrix = values[(index * size)..<((index + 1) * size)].map { Double($0) }
@@ -77,7 +78,7 @@ import Testing
                 for a in 0..<shape.d1 { for b in 0..<shape.d2 { rest[a * shape.d2 + b] -= u[a] * v[b] } }
                 let (left, right) = (u.reduce(0) { $0 + $1 * $1 }, v.reduce(0) { $0 + $1 * $1 })
                 // √σ on both sides, sign fixed.
-                #expect(abs(left - right) <= 1e-4 * (left + right))
+                #expect(abs(left - right) <= (isEstimate ? 1e-2 : 1e-4) * (left + right))
                 let peak = u.max { abs($0) < abs($1) } ?? 0
                 #expect(peak >= 0)
                 energies.append(left * right)
@@ -86,7 +87,8 @@ import Testing
             let total = matrix.reduce(0) { $0 + $1 * $1 }
             let left = rest.reduce(0) { $0 + $1 * $1 }
             let best = Self.bestEnergy(matrix, d1: shape.d1, d2: shape.d2, rank: shape.rank)
-            #expect(total - left >= best * (1 - 1e-4))
+            // Estimates promise nothing, but are of no use far from the best.
+            #expect(total - left >= best * (1 - (isEstimate ? 5e-2 : 1e-4)))
             #expect(abs(Double(found.residualNorms[index]) - left.squareRoot()) <= 1e-5 * total.squareRoot())
         }
     }

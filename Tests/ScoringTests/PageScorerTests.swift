@@ -14,12 +14,12 @@ import Testing
         for queryRank in [1, nil] {
             let given = ScoringCase(
                 d1: d1, d2: d2, rank: rank, rowCount: rowCount, queryCount: 3, queryRank: queryRank, seed: 5)
-            let useful = PageScorer.isUseful(
-                layer: given.layer, encoding: encoding, queryCount: 3, queryRank: queryRank, allowsEstimates: true)
+            let canScore = PageScorer.canScore(
+                layer: given.layer, encoding: encoding, queryRank: queryRank, allowsEstimates: true)
             // Full queries against factors in f32 or half precision go through matrix products.
             let isContracted = encoding.interleavedRowCount > 1 || encoding == .int8
-            #expect(useful == (isContracted || rank == nil || queryRank != nil))
-            guard useful else { continue }
+            #expect(canScore == (isContracted || rank == nil || queryRank != nil))
+            guard canScore else { continue }
             let scorer = PageScorer(layer: given.layer, encoding: encoding, queryCount: 3, form: given.form)
             var scores = [Float](repeating: 0, count: 3 * rowCount)
             var bounds = scores
