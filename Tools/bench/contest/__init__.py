@@ -1,0 +1,1 @@
+"""The parts of Tools/bench/peers.py: lorif beside what people use today."""
