@@ -39,9 +39,12 @@ class DenseContender:
 
 
 class LograMatrices(DenseContender):
-    """f16 matrices in a memory map, widened a block at a time, times all queries in f32."""
+    """f16 matrices in a memory map, widened a block at a time into one buffer, times all queries in f32.
 
-    BLOCK = 256
+    Blocks are the fastest of those tried on two cores with 32 MB of cache: what a few queries need stays in the cache.
+    """
+
+    BLOCK_OF_FEW, FEW, BLOCK = 32, 8, 256
 
     def open(self) -> None:
         """Maps the file; copy-on-write, because torch wants to be allowed to write."""
@@ -50,8 +53,11 @@ class LograMatrices(DenseContender):
 
     def scores(self, queries: torch.Tensor) -> torch.Tensor:
         """All scores [Q, N]."""
+        step = self.BLOCK_OF_FEW if len(queries) <= self.FEW else self.BLOCK
         found = torch.empty(len(queries), self.rows)
-        for start in range(0, self.rows, self.BLOCK):
-            block = self.matrices[start : start + self.BLOCK].float()
-            torch.mm(queries, block.T, out=found[:, start : start + self.BLOCK])
+        buffer = torch.empty(step, self.length)
+        for start in range(0, self.rows, step):
+            rows = self.matrices[start : start + step]
+            block = buffer[: len(rows)].copy_(rows)
+            torch.mm(queries, block.T, out=found[:, start : start + step])
         return found

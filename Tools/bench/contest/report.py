@@ -128,9 +128,9 @@ def queries(results: Results) -> list[str]:
     lines = ["## Queries", ""]
     lines.append(
         "Seconds of the whole process / of the scan once the store is open (medians), and in brackets how many times"
-        " those of the reference in the title, measured in turns with it. Warm scans of the others are the better of two in"
-        " one process and include the choice of the ten best; where all scores are wanted, processes include writing them. Peak is resident memory,"
-        " with the pages of mapped files that it touched."
+        " those of the reference in the title, measured in turns with it. Warm scans of the others are the better of"
+        " two in one process and include the choice of the ten best; where all scores are wanted, processes include"
+        " writing them. Peak is resident memory, with the pages of mapped files that were touched."
     )
     lines.append("")
     scaled = [each for each in results.measurements if not each.group.startswith("N = ")]
