@@ -139,7 +139,7 @@ def measure(options: argparse.Namespace, folder: Path) -> Results:
         runner, {kind: query_file(folder / "queries", kind, extent.compared) for kind in ("full", "rank-1")}
     )
     for stage in (
-        stages.limits, stages.base, stages.builds, stages.packages, lambda: agreement.compare(stages.asked),
+        stages.limits, stages.base, stages.packages, stages.builds, lambda: agreement.compare(stages.asked),
         stages.sizes, stages.scaling,
     ):  # fmt: skip
         stage()

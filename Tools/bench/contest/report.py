@@ -236,13 +236,16 @@ def scaling(results: Results) -> list[str]:
 
 
 def failures(results: Results) -> list[str]:
-    """Everything that was not measured, and why."""
-    lines = []
+    """Everything that was not measured, and why; a line for each name and reason."""
+    asked: dict[tuple[str, str], list[str]] = {}
     for each in results.measurements:
         if each.failure:
-            what = f"{each.queries} {each.kind}, {each.state}, N = {each.rows:,}"
-            lines.append([f"{each.name} ({each.group})", what, each.failure])
-    return ["## Not measured", "", *table(["", "asked", "why"], lines)] if lines else []
+            point = f"{each.queries} {each.kind}, {each.state}"
+            if each.group.startswith("N = "):
+                point += f", N = {each.rows:,}"
+            asked.setdefault((each.name, each.failure), []).append(point)
+    lines = [[name, "; ".join(dict.fromkeys(points)), why] for (name, why), points in asked.items()]
+    return ["## Not measured", "", *table(["", "queries", "why"], lines)] if lines else []
 
 
 def markdown(results: Results) -> str:

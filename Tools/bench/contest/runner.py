@@ -88,7 +88,12 @@ class Runner:
     @property
     def late(self) -> bool:
         """Whether the time is up."""
-        return time.monotonic() > self.limits.deadline
+        return self.left < 0
+
+    @property
+    def left(self) -> float:
+        """Seconds until the time is up."""
+        return self.limits.deadline - time.monotonic()
 
     def bounded(self, *words: object, seconds: float | None = None) -> Run:
         """Runs a program within the limits."""

@@ -14,6 +14,7 @@ from contest.runner import Point, Runner, failure
 from contest.stores import Stores
 
 REFERENCE = {"full": "lorif q2 c=4", "rank-1": "lorif int8 c=1"}
+SECONDS_A_NUMBER = 3e-8  # to make, write and ingest it, about
 NO_GUARANTEE = ("--guarantee", "none")
 
 
@@ -129,14 +130,6 @@ class Stages:
     def packages(self) -> None:
         """bergson and LogIX (which share a file of f32), dattri, FAISS, TRAK: one after another for the disk's sake."""
         shape, stores, numbers = self.shape, self.stores, self.row
-        narrow = stores.peer("bergson", "bergson-f16", 2.0 * numbers * shape.rows, dtype="float16")
-        stores.weigh("f16", "bergson", 2.0 * numbers, store=narrow, rows=shape.rows)
-        self._group(
-            "bergson f16",
-            Entrant("bergson, f16 index", "bergson", narrow, "full", shape.rows, "bergson"),
-            (1, self.extent.compared),
-        )
-        stores.remove(narrow)
         wide = stores.peer("bergson", "bergson-f32", 4.0 * numbers * shape.rows, dtype="float32")
         stores.weigh("f32", "bergson", 4.0 * numbers, store=wide, rows=shape.rows)
         self._group("bergson f32", Entrant("bergson, f32 index", "bergson", wide, "full", shape.rows, "bergson"))
@@ -147,6 +140,14 @@ class Stages:
         stores.weigh("f32 matrices and JSON", "LogIX", 4.0 * numbers, store=log, rows=shape.rows)
         self._group("LogIX", Entrant("LogIX", "logix", log, "full", shape.rows, "logix-ai"))
         stores.remove(log, wide)
+        narrow = stores.peer("bergson", "bergson-f16", 2.0 * numbers * shape.rows, dtype="float16")
+        stores.weigh("f16", "bergson", 2.0 * numbers, store=narrow, rows=shape.rows)
+        self._group(
+            "bergson f16",
+            Entrant("bergson, f16 index", "bergson", narrow, "full", shape.rows, "bergson"),
+            (1, self.extent.compared),
+        )
+        stores.remove(narrow)
         cache = stores.peer("dattri", "dattri", 4.0 * numbers * shape.rows)
         stores.weigh(
             "f32 gradients and their copies after the Hessian", "dattri", 8.0 * numbers, store=cache, rows=shape.rows
@@ -180,7 +181,7 @@ class Stages:
             shape = replace(self.shape, rows=rows, seed=self.shape.seed + 2)
             parts = {rank: folder / f"factors-c{rank}" for rank in RANKS}
             matrices = self.stores.disk.refusal(rows * (2.0 * self.row + 6 * per_row))
-            if not matrices and not self.runner.late:
+            if not matrices and self.runner.left > rows * self.row * SECONDS_A_NUMBER:
                 write(folder, shape, self.stores.sources)
                 flush(files_below(folder))
                 logra = Entrant("torch, LoGRA f16", "logra", folder / DENSE, "full", rows)
@@ -190,8 +191,9 @@ class Stages:
                 self._absent(rows, group, "torch, LoGRA f16", "full", matrices or "no time left")
                 for rank, kind in ((1, "rank-1"), (4, "full")):
                     problem = self.stores.disk.refusal(1.7 * rank * per_row * rows)
-                    if problem or self.runner.late:
-                        self._absent(rows, group, REFERENCE[kind], kind, problem or "no time left")
+                    if problem or self.runner.left < rank * per_row * rows * SECONDS_A_NUMBER:
+                        for name in [REFERENCE[kind]] + ["torch, factors"] * (rank == 1):
+                            self._absent(rows, group, name, kind, problem or "no time left")
                         continue
                     self.stores.tiled("scaled/" + parts[rank].name, rows, rank)
                     torch = Entrant("torch, factors", "factored", parts[1], "rank-1", rows) if rank == 1 else None

@@ -63,6 +63,7 @@ class Stores:
     def lorif(self, name: str, batches: Sequence[Path], encoding: str) -> Path:
         """A store of factor batches."""
         store = self.folder / name
+        self.runner.unusable.pop(str(store), None)  # of an earlier store in the same place
         if problem := self.ingest(store, batches, encoding):
             self.runner.unusable[str(store)] = problem
             rmtree(store, ignore_errors=True)
