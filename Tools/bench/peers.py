@@ -9,6 +9,7 @@ installed, does not fit or runs out of memory or time is a line of the report, t
 import argparse
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -21,7 +22,7 @@ from batches import Shape, read_sources
 from contest.agreement import Agreement
 from contest.data import COMPONENTS, QUERY_COMPONENTS, RANKS, query_file, write, write_queries
 from contest.entrants import Results
-from contest.environment import PEERS, prepare
+from contest.environment import PEERS, pins, prepare
 from contest.report import markdown
 from contest.runner import Limits, Runner
 from contest.stages import Extent, Stages
@@ -29,10 +30,11 @@ from contest.stores import Disk, Stores, format_bytes
 from processes import ROOT, files_below, flush, machine, run
 
 HERE = Path(__file__).resolve().parent
+REQUIREMENTS = HERE / "peers-requirements.txt"
 TILE = ROOT / "Tests/Data/reference/train_c1.safetensors"
 SHORT = {"rows": 2_000, "queries": [1, 64], "cold": [1], "scales": [10_000], "minutes": 8.0, "repeats": 1}
 LONG = {
-    "rows": 20_000, "queries": [1, 8, 64, 256], "cold": [1, 256], "scales": [10_000, 100_000, 1_000_000],
+    "rows": 20_000, "queries": [1, 8, 64, 256], "cold": [1, 64], "scales": [10_000, 100_000, 1_000_000],
     "minutes": 25.0, "repeats": 3,
 }  # fmt: skip
 
@@ -61,7 +63,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--layers", type=int, default=16)
     add("--d", type=int, default=64)
     add("--queries", type=int, nargs="+", help="numbers of queries (1 8 64 256)")
-    add("--cold", type=int, nargs="*", help="those also asked with the files evicted from the page cache (1 256)")
+    add("--cold", type=int, nargs="*", help="those also asked with the files evicted from the page cache (1 64)")
     add("--scales", type=int, nargs="*", help="numbers of rows for time against N (10000 100000 1000000)")
     add("--fit-layers", type=int, default=2, help="layers that curvature is built of")
     add("--fit-ranks", type=int, nargs="+", default=[64, 256])
@@ -91,6 +93,11 @@ def facts(options: argparse.Namespace, folder: Path, kept: dict[int, float]) -> 
     tier = "avx2" if {"avx2", "fma", "f16c"} <= words else "portable"
     found["kernel tier"] = f"{tier} (from the processor's flags)"
     found["lorif"] = f"{options.lorif.name}, version {run(options.lorif, '--version').stdout.strip()}"
+    versions = pins(REQUIREMENTS.read_text(encoding="utf-8"))
+    found["peers run by"] = (
+        f"Python {platform.python_version()}, PyTorch {versions['torch']}, NumPy {versions['numpy']},"
+        " with as many threads as they take"
+    )
     found["gradients"] = (
         f"{options.rows:,} rows, {options.layers} layers of {options.d}×{options.d}; a row's matrix is a sum of"
         f" {COMPONENTS} outer products in f16, each 0.49 times the one before, of real factors ({TILE.name}) in fresh"
@@ -113,7 +120,7 @@ def facts(options: argparse.Namespace, folder: Path, kept: dict[int, float]) -> 
 def measure(options: argparse.Namespace, folder: Path) -> Results:
     """The whole run."""
     start = time.monotonic()
-    python, packages = prepare(options.environment, HERE / "peers-requirements.txt")
+    python, packages = prepare(options.environment, REQUIREMENTS)
     begun = time.monotonic()
     shape = Shape(options.rows, options.layers, options.d, options.d, 1, "f16", 1, options.seed)
     results = Results(packages=[asdict(package) for package in packages])

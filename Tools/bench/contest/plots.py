@@ -47,6 +47,9 @@ def plot_lines(series: dict[str, list[tuple[float, float]]], x: str, title: str,
         axes.plot(*zip(*points, strict=True), style, color=colour(name), label=name, markersize=5)
     axes.set_xscale("log")
     axes.set_yscale("log")
+    ticks = sorted({point for points in series.values() for point, _ in points})
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
     axes.set_xlabel(x)
     axes.set_ylabel("seconds of the scan, warm")
     axes.set_title(title, fontsize=10)
@@ -58,6 +61,7 @@ def plot_lines(series: dict[str, list[tuple[float, float]]], x: str, title: str,
 def main() -> None:
     """All plots that the results have figures for."""
     plt.switch_backend("svg")
+    plt.rcParams["svg.fonttype"] = "none"
     plt.rcParams["svg.hashsalt"] = "lorif"  # the same file for the same figures
     results = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     folder = Path(sys.argv[2])
@@ -80,7 +84,7 @@ def main() -> None:
         series = {name: list(points.items()) for name, points in by_queries.items()}
         rows = max((each["rows"] for each in warm if not each["group"].startswith("N = ")), default=0)
         plot_lines(
-            series, f"{kind} queries", f"{kind} queries, top 10, N = {rows:,}", folder / f"peers-queries-{kind}.svg"
+            series, f"{kind} queries Q", f"{kind} queries, top 10, N = {rows:,}", folder / f"peers-queries-{kind}.svg"
         )
         series = {name: list(points.items()) for name, points in by_rows.items() if len(points) > 1}
         plot_lines(series, "examples N", f"one {kind} query, top 10", folder / f"peers-rows-{kind}.svg")
