@@ -93,6 +93,8 @@ def facts(options: argparse.Namespace, folder: Path, kept: dict[int, float]) -> 
     tier = "avx2" if {"avx2", "fma", "f16c"} <= words else "portable"
     found["kernel tier"] = f"{tier} (from the processor's flags)"
     found["lorif"] = f"{options.lorif.name}, version {run(options.lorif, '--version').stdout.strip()}"
+    model = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lorif/machine.json"
+    found["lorif calibrate"] = "done before" if model.exists() else "not done: the planner's built-in rates"
     versions = pins(REQUIREMENTS.read_text(encoding="utf-8"))
     found["peers run by"] = (
         f"Python {platform.python_version()}, PyTorch {versions['torch']}, NumPy {versions['numpy']},"
