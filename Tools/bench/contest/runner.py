@@ -82,6 +82,7 @@ class Runner:
         self.results = results
         self.unusable: dict[str, str] = {}
         self.kept: dict[tuple[str, str], Path] = {}
+        self.kept_files = 0
         for name in FORCED:
             os.environ.pop(name, None)
 
@@ -171,7 +172,8 @@ class Runner:
 
     def _kept(self, entrant: Entrant, end: str) -> Path:
         """Where an answer is kept for comparison."""
-        path = self.folder / "kept" / f"{len(self.kept):03d}{end}"
+        self.kept_files += 1
+        path = self.folder / "kept" / f"{self.kept_files:03d}{end}"
         path.parent.mkdir(exist_ok=True)
         self.kept[(entrant.label, end)] = path
         return path
@@ -184,7 +186,7 @@ class Runner:
     def _ask_lorif(self, entrant: Entrant, point: Point, file: Path) -> str:
         """The list and then all scores, each in a process of its own."""
         words = ["query", entrant.store, file, "--method", "dot", *entrant.options]
-        scores = self._kept(entrant, ".npy") if point.keep else self.folder / "scores.npy"
+        scores = self._kept(entrant, ".npy") if point.keep and entrant.gives_all else self.folder / "scores.npy"
         for answer, options in ((TOP, ["--top", 10]), (ALL, ["--top", 0, "--scores", scores])):
             if answer == ALL and not entrant.gives_all:
                 continue
@@ -203,7 +205,7 @@ class Runner:
 
     def _ask_peer(self, entrant: Entrant, point: Point, file: Path) -> str:
         """Both answers in one process: they differ in what is done once the scores are there."""
-        scores = self._kept(entrant, ".npy") if point.keep else self.folder / "scores.npy"
+        scores = self._kept(entrant, ".npy") if point.keep and entrant.gives_all else self.folder / "scores.npy"
         answer = self._kept(entrant, ".npz") if point.keep else None
         self._cool(entrant, point)
         outcome, took = self.contend(

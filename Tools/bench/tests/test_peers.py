@@ -199,6 +199,14 @@ def test_what_cannot_be_asked_is_noted(tmp_path: Path, changes: dict, store: str
     assert run.results.measurements[-1].failure == "no wheel"
 
 
+def test_every_kept_answer_has_a_file_of_its_own(tmp_path: Path) -> None:
+    run = runner(tmp_path)
+    one, two = (Entrant(name, "lorif", tmp_path, "full", 37) for name in "ab")
+    paths = [run._kept(entrant, ".npy") for entrant in (one, one, two)]
+    assert len(set(paths)) == 3
+    assert run.kept == {("a, full", ".npy"): paths[1], ("b, full", ".npy"): paths[2]}
+
+
 def test_a_process_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     outcome = runner(tmp_path).bounded("sleep", 30, seconds=1)
     assert failure(outcome, 1) == "stopped after 1 s"
