@@ -45,7 +45,8 @@ void shim_arm(void) {
 }
 
 int is_watched(const char *path) {
-    int is_below = shim_armed && path && strncmp(path, root, root_length) == 0 && path[root_length] == '/';
+    int is_below = shim_armed && path && strncmp(path, root, root_length) == 0 &&
+                   (path[root_length] == '/' || path[root_length] == 0);
     if (is_below) fork_at_first_access();
     return is_below;
 }
@@ -88,8 +89,6 @@ static int opened(int descriptor, const char *given, int flags, struct call *cal
     path[length < 0 ? 0 : length] = 0;
     free(paths[descriptor]);
     paths[descriptor] = is_watched(path) ? strdup(path) : NULL;
-    struct stat status;
-    call->inode = fstat(descriptor, &status) == 0 ? (int64_t)status.st_ino : -1;
     call->descriptor = descriptor;
     call->path = paths[descriptor] ? paths[descriptor] : given;
     call->flags = flags;

@@ -6,10 +6,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-// The record: for each call eight little-endian i64 (kind, descriptor, offset, flags, inode, and the lengths of path, second path
+// The record: for each call seven little-endian i64 (kind, descriptor, offset, flags, and the lengths of path, second path
 // and bytes), then path, second path, bytes. Only successful calls that change something, or make changes durable, are in it.
 
 static int output = -1;
@@ -35,9 +34,9 @@ static int changes(const struct call *call) {
 }
 
 static void put(const void *bytes, size_t length) {
-    // Not through the wrapper of write: it would be recorded, and would take the lock again.
+    // The wrapper of write passes on what is not watched, as this descriptor is not.
     for (size_t done = 0; done < length;) {
-        ssize_t count = syscall(SYS_write, output, (const char *)bytes + done, length - done);
+        ssize_t count = write(output, (const char *)bytes + done, length - done);
         if (count <= 0) abort();
         done += (size_t)count;
     }
@@ -49,7 +48,7 @@ void record_end(const struct call *call, int succeeded) {
         size_t path_length = call->path ? strlen(call->path) : 0;
         size_t second_length = call->second_path ? strlen(call->second_path) : 0;
         size_t byte_count = call->bytes ? call->length : 0;
-        int64_t header[8] = {call->kind, call->descriptor, call->offset, call->flags, call->inode,
+        int64_t header[7] = {call->kind, call->descriptor, call->offset, call->flags,
                              (int64_t)path_length, (int64_t)second_length, (int64_t)byte_count};
         put(header, sizeof header);
         put(call->path, path_length);

@@ -49,7 +49,6 @@ struct call {
     size_t length;
     int64_t offset; // of a write, truncation or allocation; -1: at the file position
     int flags;
-    int64_t inode; // after an open: which file it is
 };
 
 enum verdict { MAKE_CALL, FAIL_CALL, LEAVE_OUT };
@@ -70,7 +69,7 @@ void record_arm(void);
 /// Where a fork server with arguments waits for requests.
 void fork_at_first_access(void);
 
-/// Whether a path is below LORIF_SHIM_ROOT.
+/// Whether a path is LORIF_SHIM_ROOT or below it.
 int is_watched(const char *path);
 /// What a descriptor was opened as; NULL if it is not watched.
 const char *watched_path(int descriptor);
