@@ -18,6 +18,8 @@ final class EnvironmentCore: Sendable {
     /// Upper bound of the map: what x86-64 user space can hold.
     private static let maximumMapByteCount = 1 << 46
     private static let maximumReaderCount: UInt32 = 1024
+    /// Of liblmdb 0.9 on 64-bit systems: a head and a cache line for each reader. It makes a shorter file longer.
+    private static let lockFileByteCount = 192 + (Int(maximumReaderCount) - 1) * 64
 
     var isPoisoned: Bool { poisoned.load(ordering: .acquiring) }
     private var dataPath: String { path + "/data.mdb" }
@@ -46,6 +48,10 @@ final class EnvironmentCore: Sendable {
                     found: "\(lastPage)")
             }
             wantedByteCount = max(wantedByteCount, 2 * (Int(lastPage) + 1) * first.pageBytes)
+        }
+        // Closing it drops this process's locks on it: there are none, since no other environment here has this path.
+        try LMDBError.wrappingFiles { () throws(FileError) in
+            try allocateFile(path + "/lock.mdb", byteCount: EnvironmentCore.lockFileByteCount)
         }
         let opened = try EnvironmentCore.openHandle(path, mapByteCount: wantedByteCount)
         environment = opened.handle

@@ -24,19 +24,28 @@ from fault_harness.shim import ForkServer
 from fault_harness.table import Table, write_results
 from fault_harness.trace import Event, read_trace
 
-# Crash images of each command whose recovery is itself recorded and crashed.
-NESTED_IMAGES = 3
+# How many crash images of each command are recovered under the recorder, and that recovery crashed in turn.
+NESTED_IMAGES = 1
 Mutation = Callable[[list[Event]], list[Event]]
 
 
 def run_operation(
-    binary: Path, name: str, folder: Path, limit: int | None, nested: int, mutation: Mutation | None = None
+    binary: Path,
+    name: str,
+    folder: Path,
+    limit: int | None,
+    nested: int,
+    mutation: Mutation | None = None,
+    minutes: float = 1440.0,
 ) -> CrashTally:
-    """All images of one command, and of its repetition after a few of the crashes; at most `limit` of each are recovered."""
+    """All images of one command, and of its repetition after a few of the crashes; at most `limit` of each are recovered.
+
+    With a `mutation` of the record, the first violation is enough. What there is no time for is counted, but not recovered.
+    """
     operation = next(operation for operation in OPERATIONS if operation.name == name)
     work = folder / operation.name.replace(" ", "-")
     (work / "base").mkdir(parents=True)
-    tally = CrashTally()
+    tally = CrashTally(deadline=time.monotonic() + 60 * minutes)
     root = work / "image"
     root.mkdir()
     with ForkServer(binary, work) as server, Observer(binary, root, work) as observer:
@@ -47,7 +56,9 @@ def run_operation(
         checker = CrashChecker(operation, expected, observer, server, inputs, root)
         # The shim writes canonical paths; the base is loaded from where the command ran.
         events = read_trace(work / "trace", root)
-        interesting = _check(checker, work / "base", mutation(events) if mutation else events, limit, tally)
+        if mutation:
+            events, nested = mutation(events), 0
+        interesting = _check(checker, work / "base", events, limit, tally, is_enough=mutation is not None)
         chosen = random.Random(1)  # noqa: S311
         for crash in chosen.sample(interesting, min(nested, len(interesting))):
             write_image(crash.image, work / "crashed")
@@ -62,7 +73,7 @@ def run_operation(
 
 
 def _check(
-    checker: CrashChecker, base: Path, events: list[Event], limit: int | None, tally: CrashTally
+    checker: CrashChecker, base: Path, events: list[Event], limit: int | None, tally: CrashTally, is_enough: bool = False
 ) -> list[CrashImage]:
     """Checks every different image; gives those that are in the midst of the command."""
     seen: dict[tuple[bytes, bool], CrashImage] = {}
@@ -73,9 +84,13 @@ def _check(
     images = list(seen.values())
     if limit is not None and len(images) > limit:
         images = random.Random(2).sample(images, limit)  # noqa: S311
-    tally.unique[name] += len(images)
-    for crash in images:
+    tally.unique[name] += len(seen)
+    # In a random order what there was time for is a fair sample.
+    for crash in random.Random(5).sample(images, len(images)):  # noqa: S311
+        if time.monotonic() > tally.deadline or (is_enough and tally.violations):
+            break
         checker.check(crash, tally)
+        tally.recovered[name] += 1
     return [crash for crash in images if not crash.is_acknowledged and crash.cut > 0]
 
 
@@ -84,10 +99,10 @@ def table_of(tallies: dict[str, CrashTally]) -> Table:
     states = ("before", "between", "after", "under repair", "another")
     rows = []
     for name, tally in tallies.items():
-        counts = [tally.images[name], tally.unique[name], *(tally.states[name, s] for s in states)]
+        counts = [tally.images[name], tally.unique[name], tally.recovered[name], *(tally.states[name, s] for s in states)]
         rows.append([name, *map(str, counts), str(len(tally.violations))])
-    totals = [str(sum(int(row[column]) for row in rows)) for column in range(1, len(states) + 4)]
-    columns = ["command", "images", "different", *states, "violations"]
+    totals = [str(sum(int(row[column]) for row in rows)) for column in range(1, len(states) + 5)]
+    columns = ["command", "images", "different", "recovered", *states, "violations"]
     return Table("Crash points", columns, [*rows, ["all", *totals]])
 
 
@@ -97,6 +112,7 @@ def main() -> int:
     parser.add_argument("--lorif", type=Path, required=True, help="the program")
     parser.add_argument("--short", action="store_true", help="a few random images of each command, for every change")
     parser.add_argument("--only", action="append", help="only this command", choices=[o.name for o in OPERATIONS])
+    parser.add_argument("--minutes", type=float, default=1440.0, help="most time for one command")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where the stores are")  # noqa: S108
     parser.add_argument("--results", type=Path, help="a folder for crash-points.md and crash-points.json")
@@ -106,13 +122,14 @@ def main() -> int:
     wanted = [operation for operation in OPERATIONS if given.only is None or operation.name in given.only]
     with tempfile.TemporaryDirectory(prefix="lorif-crash-", dir=given.directory) as name:
         with multiprocessing.get_context("fork").Pool(given.jobs) as pool:
-            arguments = [(given.lorif.resolve(), operation.name, Path(name), limit, nested) for operation in wanted]
+            arguments = [(given.lorif.resolve(), operation.name, Path(name), limit, nested, None, given.minutes) for operation in wanted]
             tallies = dict(
                 zip((o.name for o in wanted), pool.starmap(run_operation, arguments, chunksize=1), strict=True)
             )
     table = table_of(tallies)
     violations = [violation for tally in tallies.values() for violation in tally.violations]
     facts = {"images": int(table.rows[-1][1]), "different": int(table.rows[-1][2]),
+             "recovered": int(table.rows[-1][3]),
              "runs": sum(tally.runs for tally in tallies.values()), "violations": len(violations),
              "seconds": round(time.monotonic() - began)}  # fmt: skip
     print(table.text(), facts, *violations[:40], sep="\n")

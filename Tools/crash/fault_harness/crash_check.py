@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 import re
 import shutil
 from collections import Counter
@@ -30,7 +31,8 @@ class Observer(contextlib.AbstractContextManager["Observer"]):
     def __init__(self, binary: Path, root: Path, scratch: Path) -> None:
         self.root = root
         self._exported = scratch / "exported.safetensors"
-        self._known: dict[bytes, tuple[Outcome, tuple[str, ...]]] = {}
+        self._verified: dict[bytes, Outcome] = {}
+        self._contents: dict[bytes, tuple[str, ...]] = {}
         self._servers: dict[tuple[str, str], ForkServer] = {}
         for name in STORES:
             commands = {" ".join(question): (question[0], root / name, *question[1:]) for question in QUESTIONS}
@@ -51,18 +53,20 @@ class Observer(contextlib.AbstractContextManager["Observer"]):
                 contents.append(ABSENT)
                 continue
             key = tree_digest(self.root / name)
-            if key not in self._known:
-                self._known[key] = self._ask(name)
-            verified, content = self._known[key]
-            if verified.code != OK:
-                problems.append(str(verified))
-            contents.append(content)
+            if key not in self._verified:
+                self._verified[key] = self._servers[name, "verify"].run()
+            if self._verified[key].code != OK:
+                problems.append(str(self._verified[key]))
+            # Answers come from everything but the files that are being written.
+            key = tree_digest(self.root / name, but="tmp/")
+            if key not in self._contents:
+                self._contents[key] = self._ask(name)
+            contents.append(self._contents[key])
         packed = self.root / "out.segment"
         contents.append((packed.read_bytes(),) if packed.exists() else ABSENT)
         return problems, tuple(contents)
 
-    def _ask(self, name: str) -> tuple[Outcome, tuple[str, ...]]:
-        verified = self._servers[name, "verify"].run()
+    def _ask(self, name: str) -> tuple[str, ...]:
         self._exported.unlink(missing_ok=True)
         answers = []
         for question in QUESTIONS:
@@ -73,7 +77,7 @@ class Observer(contextlib.AbstractContextManager["Observer"]):
         for path in (self._exported, beside):
             answers.append(hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "nothing")
             path.unlink(missing_ok=True)
-        return verified, tuple(answers)
+        return tuple(answers)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -89,12 +93,14 @@ def _without_identity(outcome: Outcome) -> str:
     return json.dumps({k: v for k, v in json.loads(outcome.stdout).items() if k not in ("identity", "store")})
 
 
-def tree_digest(folder: Path) -> bytes:
-    """Equal for equal files below a folder, but for the shared memory of liblmdb."""
+def tree_digest(folder: Path, but: str = "\0") -> bytes:
+    """Equal for equal files below a folder, but for the shared memory of liblmdb, and for paths that begin with `but`."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
         content = b"" if path.is_dir() or path.name == SHARED_MEMORY else path.read_bytes()
-        digest.update(str(path.relative_to(folder)).encode() + b"\0%d\0" % len(content) + content)
+        if not name.startswith(but):
+            digest.update(name.encode() + b"\0%d\0" % len(content) + content)
     return digest.digest()
 
 
@@ -139,6 +145,8 @@ class CrashTally:
     images: Counter[str] = field(default_factory=Counter)
     unique: Counter[str] = field(default_factory=Counter)
     states: Counter[tuple[str, str]] = field(default_factory=Counter)
+    recovered: Counter[str] = field(default_factory=Counter)
+    deadline: float = math.inf
     runs: int = 0
     violations: list[str] = field(default_factory=list)
 

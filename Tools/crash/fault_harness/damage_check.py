@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -42,7 +43,9 @@ class Tally:
 class DamageChecker(contextlib.AbstractContextManager["DamageChecker"]):
     """Asks one store, at one path, the same questions again and again."""
 
-    def __init__(self, binary: Path, store: Path, inputs: Inputs, scratch: Path) -> None:
+    def __init__(
+        self, binary: Path, store: Path, inputs: Inputs, scratch: Path, plant: Mapping[str, object] | None = None
+    ) -> None:
         self.store = store
         self._exported = scratch / "exported.safetensors"
         queries = inputs.path("queries")
@@ -58,10 +61,10 @@ class DamageChecker(contextlib.AbstractContextManager["DamageChecker"]):
             "curvatures": ("fit", store, "--list", "--json"),
         }
         self._servers = {
-            name: ForkServer(binary, scratch, *command, root=store) for name, command in commands.items()
+            name: ForkServer(binary, scratch, *command, root=store, plant=plant) for name, command in commands.items()
         }
-        self._verify = ForkServer(binary, scratch, "verify", store, root=store)
-        self._any = ForkServer(binary, scratch)
+        self._verify = ForkServer(binary, scratch, "verify", store, root=store, plant=plant)
+        self._any = ForkServer(binary, scratch, plant=plant)
         self._copy = scratch / "written"
         self._number = 0
         outcome = self._verify.run()
@@ -88,7 +91,7 @@ class DamageChecker(contextlib.AbstractContextManager["DamageChecker"]):
         if outcome.code != OK or (outcome.stdout == expected.stdout and exported == expected_export):
             return None
         is_derived = all(path.startswith("coordinates/") for path in case.paths)
-        if is_derived and name == "self-influence" and _are_close(outcome.stdout, expected.stdout):
+        if is_derived and name == "self-influence" and are_close(outcome.stdout, expected.stdout):
             return None
         return f"{case.name}: {name} answers differently and says nothing"
 
@@ -141,7 +144,7 @@ class DamageChecker(contextlib.AbstractContextManager["DamageChecker"]):
             server.__exit__(kind, error, trace)
 
 
-def _are_close(found: str, expected: str) -> bool:
+def are_close(found: str, expected: str) -> bool:
     """Whether two rankings have the same scores, nearly."""
 
     def scores(text: str) -> dict[tuple[str, str], float]:

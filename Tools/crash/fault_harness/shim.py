@@ -80,11 +80,17 @@ class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
     """The program, loaded once: each run is a forked child.
 
     Without arguments it begins at main(); with arguments, which are then those of every run, at its first access to something
-    below `root`.
+    below `root`. `plant` are bugs for all of them (shim/plant.c).
     """
 
     def __init__(
-        self, binary: Path, scratch: Path, *arguments: object, root: Path | None = None, time_limit: int = 60
+        self,
+        binary: Path,
+        scratch: Path,
+        *arguments: object,
+        root: Path | None = None,
+        time_limit: int = 60,
+        plant: Mapping[str, object] | None = None,
     ) -> None:
         self.time_limit = time_limit
         self.run_count = 0
@@ -101,7 +107,7 @@ class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
         } | ({"LORIF_SHIM_ROOT": str(root)} if root is not None else {})
         self._process = subprocess.Popen(
             [str(binary), *self._arguments],
-            env={**os.environ, **settings},
+            env={**os.environ, **settings, **{name: str(value) for name, value in (plant or {}).items()}},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
         )

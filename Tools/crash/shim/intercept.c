@@ -101,7 +101,7 @@ static int guarded_open(int directory, const char *path, int flags, mode_t mode)
     if (!shim_armed || !(is_watched(path) || (directory != AT_FDCWD && path[0] != '/')))
         return real(directory, path, flags, mode);
     struct call call = {.kind = CALL_OPEN, .descriptor = -1, .path = path, .flags = flags};
-    GUARDED(int, call, opened(real(directory, path, flags, mode), path, flags, &call), -1);
+    GUARDED(int, call, opened(real(directory, path, flags, plant_mode(mode)), path, flags, &call), -1);
 }
 
 #define OPEN_BODY(directory)                                                                                           \
@@ -145,12 +145,19 @@ ssize_t read(int descriptor, void *bytes, size_t length) {
     GUARDED(ssize_t, call, real_read(descriptor, bytes, call.length), 0);
 }
 
+static ssize_t planted_pread(ssize_t (*real)(int, void *, size_t, off_t), int descriptor, void *bytes, size_t length,
+                             off_t offset, const char *path) {
+    ssize_t count = real(descriptor, bytes, length, offset);
+    if (count > 0) plant_unread(path, bytes, (size_t)count, offset);
+    return count;
+}
+
 ssize_t pread(int descriptor, void *bytes, size_t length, off_t offset) {
     FORWARD(ssize_t, pread, , );
     const char *path = watched_path(descriptor);
     if (!path) return real_pread(descriptor, bytes, length, offset);
     struct call call = {.kind = CALL_READ, .descriptor = descriptor, .path = path, .length = length, .offset = offset};
-    GUARDED(ssize_t, call, real_pread(descriptor, bytes, call.length, offset), 0);
+    GUARDED(ssize_t, call, planted_pread(real_pread, descriptor, bytes, call.length, offset, path), 0);
 }
 ssize_t pread64(int descriptor, void *bytes, size_t length, off_t offset) {
     return pread(descriptor, bytes, length, offset);

@@ -6,6 +6,7 @@
 //   intercept.c     one wrapper for each call: asks inject.c what to do, makes the call, tells record.c
 //   record.c        writes down every call that changes a file below LORIF_SHIM_ROOT
 //   inject.c        lets the n-th call fail, shortens it, or leaves it out
+//   plant.c         bugs, to see whether the harnesses find them
 //   fork_server.c   runs the program's main() in a forked child, for every request on a socket
 //
 // Everything is configured by environment variables, read by shim_arm() when main() is about to begin, so that what the
@@ -65,6 +66,10 @@ void inject_arm(void);
 void record_begin(void);
 void record_end(const struct call *call, int succeeded);
 void record_arm(void);
+
+/// Planted bugs: what was read is replaced, a mode is widened.
+void plant_unread(const char *path, void *bytes, size_t count, int64_t offset);
+int plant_mode(int mode);
 
 /// Where a fork server with arguments waits for requests.
 void fork_at_first_access(void);
