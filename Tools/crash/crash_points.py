@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Enumerates what a crash at every moment of every command may leave on disk, and recovers from each.
 
-Every image must be the state before or after the command, after it once the command has said that it is done; the same command
-run again must bring the state after it and leave no file over.
+Every image must be the state before or after the command, after it once the command has said that it is done; the same
+command run again must bring the state after it and leave no file over.
 """
 
 import argparse
@@ -38,9 +38,9 @@ def run_operation(
     mutation: Mutation | None = None,
     minutes: float = 1440.0,
 ) -> CrashTally:
-    """All images of one command, and of its repetition after a few of the crashes; at most `limit` of each are recovered.
+    """All images of one command, and of its repetition after a few crashes; at most `limit` of each are recovered.
 
-    With a `mutation` of the record, the first violation is enough. What there is no time for is counted, but not recovered.
+    With a `mutation` of the record, the first violation is enough. What there is no time for is counted, not recovered.
     """
     operation = next(operation for operation in OPERATIONS if operation.name == name)
     work = folder / operation.name.replace(" ", "-")
@@ -73,7 +73,12 @@ def run_operation(
 
 
 def _check(
-    checker: CrashChecker, base: Path, events: list[Event], limit: int | None, tally: CrashTally, is_enough: bool = False
+    checker: CrashChecker,
+    base: Path,
+    events: list[Event],
+    limit: int | None,
+    tally: CrashTally,
+    is_enough: bool = False,
 ) -> list[CrashImage]:
     """Checks every different image; gives those that are in the midst of the command."""
     seen: dict[tuple[bytes, bool], CrashImage] = {}
@@ -99,7 +104,12 @@ def table_of(tallies: dict[str, CrashTally]) -> Table:
     states = ("before", "between", "after", "under repair", "another")
     rows = []
     for name, tally in tallies.items():
-        counts = [tally.images[name], tally.unique[name], tally.recovered[name], *(tally.states[name, s] for s in states)]
+        counts = [
+            tally.images[name],
+            tally.unique[name],
+            tally.recovered[name],
+            *(tally.states[name, s] for s in states),
+        ]
         rows.append([name, *map(str, counts), str(len(tally.violations))])
     totals = [str(sum(int(row[column]) for row in rows)) for column in range(1, len(states) + 5)]
     columns = ["command", "images", "different", "recovered", *states, "violations"]
@@ -114,18 +124,21 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="only this command", choices=[o.name for o in OPERATIONS])
     parser.add_argument("--minutes", type=float, default=1440.0, help="most time for one command")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where the stores are")  # noqa: S108
+    parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where the stores are")
     parser.add_argument("--results", type=Path, help="a folder for crash-points.md and crash-points.json")
     given = parser.parse_args()
     limit, nested = (10, 0) if given.short else (None, NESTED_IMAGES)
     began = time.monotonic()
     wanted = [operation for operation in OPERATIONS if given.only is None or operation.name in given.only]
-    with tempfile.TemporaryDirectory(prefix="lorif-crash-", dir=given.directory) as name:
-        with multiprocessing.get_context("fork").Pool(given.jobs) as pool:
-            arguments = [(given.lorif.resolve(), operation.name, Path(name), limit, nested, None, given.minutes) for operation in wanted]
-            tallies = dict(
-                zip((o.name for o in wanted), pool.starmap(run_operation, arguments, chunksize=1), strict=True)
-            )
+    with (
+        tempfile.TemporaryDirectory(prefix="lorif-crash-", dir=given.directory) as name,
+        multiprocessing.get_context("fork").Pool(given.jobs) as pool,
+    ):
+        arguments = [
+            (given.lorif.resolve(), operation.name, Path(name), limit, nested, None, given.minutes)
+            for operation in wanted
+        ]
+        tallies = dict(zip((o.name for o in wanted), pool.starmap(run_operation, arguments, chunksize=1), strict=True))
     table = table_of(tallies)
     violations = [violation for tally in tallies.values() for violation in tally.violations]
     facts = {"images": int(table.rows[-1][1]), "different": int(table.rows[-1][2]),

@@ -53,9 +53,7 @@ def all_cases(kind: str, folder: Path, pristine: dict[str, bytes]) -> Iterator[C
     return replays(pristine, [files_of(path) for path in sorted((folder / "history").iterdir())])
 
 
-def run_part(
-    binary: Path, folder: Path, part: int, parts: int, shares: dict[str, float], minutes: float
-) -> Tally:
+def run_part(binary: Path, folder: Path, part: int, parts: int, shares: dict[str, float], minutes: float) -> Tally:
     """Every `parts`-th case, on a copy of the store."""
     deadline = time.monotonic() + 60 * minutes
     work = folder / f"part-{part}"
@@ -106,7 +104,7 @@ def _answers_of_old_catalogs(
 def _excuse_rollback(
     checker: DamageChecker, case: Case, tally: Tally, before: int, old: dict[str, tuple[str, bytes]]
 ) -> None:
-    """A whole old catalog whose files are all there is an old state of the store, which nothing in the store can contradict.
+    """A whole old catalog whose files are all there is an old state of the store, which nothing in it can contradict.
 
     It is no violation if every answer is that state's.
     """
@@ -119,7 +117,9 @@ def _excuse_rollback(
 def table_of(tally: Tally) -> Table:
     """The counts, a line for each kind of damage."""
     verdicts = ("found", "harmless", "old state, whole", "violation")
-    rows = [[kind, str(count), *(str(tally.verdicts[kind, v]) for v in verdicts)] for kind, count in tally.cases.items()]
+    rows = [
+        [kind, str(count), *(str(tally.verdicts[kind, v]) for v in verdicts)] for kind, count in tally.cases.items()
+    ]
     return Table("Damage", ["damage", "cases", *verdicts], rows)
 
 
@@ -132,7 +132,7 @@ def main() -> int:
     parser.add_argument("--only", choices=KINDS, action="append", help="only this kind of damage")
     parser.add_argument("--minutes", type=float, default=1440.0, help="stop after this time, with what there is")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where the stores are")  # noqa: S108
+    parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where the stores are")
     parser.add_argument("--results", type=Path, help="a folder for damage.md and damage.json")
     given = parser.parse_args()
     shares = dict.fromkeys(KINDS, 1.0) | {"flip": given.share}
@@ -143,14 +143,21 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="lorif-damage-", dir=given.directory) as name:
         folder = Path(name)
         prepare(given.lorif.resolve(), folder)
-        arguments = [(given.lorif.resolve(), folder, part, given.jobs, shares, given.minutes) for part in range(given.jobs)]
+        arguments = [
+            (given.lorif.resolve(), folder, part, given.jobs, shares, given.minutes) for part in range(given.jobs)
+        ]
         with multiprocessing.get_context("spawn").Pool(given.jobs) as pool:
             tally = Tally()
             for part in pool.starmap(run_part, arguments):
                 tally.merge(part)
     table = table_of(tally)
-    facts = {"planned": tally.planned.total(), "cases": tally.cases.total(), "commands": tally.commands, "violations": len(tally.violations),
-             "seconds": round(time.monotonic() - began)}  # fmt: skip
+    facts = {
+        "planned": tally.planned.total(),
+        "cases": tally.cases.total(),
+        "commands": tally.commands,
+        "violations": len(tally.violations),
+        "seconds": round(time.monotonic() - began),
+    }
     print(table.text(), facts, *tally.violations[:50], sep="\n")
     if given.results:
         write_results(given.results, "damage", [table], facts, tally.violations)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Lets every call of every command fail, one after the other and from there on, and looks at what comes of it.
 
-A command must end with a documented exit code and a message, or do its work; the store must be whole and in the state that the
-exit code says; and the same command must then do its work.
+A command must end with a documented exit code and a message, or do its work; the store must be whole and in the state
+that the exit code says; and the same command must then do its work.
 """
 
 import argparse
@@ -69,17 +69,19 @@ def main() -> int:
     parser.add_argument("--only", action="append", help="only this command", choices=[c.name for c in COMMANDS])
     parser.add_argument("--minutes", type=float, default=1440.0, help="most time for one command")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where the stores are")  # noqa: S108
+    parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where the stores are")
     parser.add_argument("--results", type=Path, help="a folder for errors.md and errors.json")
     given = parser.parse_args()
     began = time.monotonic()
     short = ("query", "first ingest", "ingest", "compact", "fit", "copy")
     wanted = [c.name for c in COMMANDS if c.name in (given.only or (short if given.short else [c.name]))]
-    with tempfile.TemporaryDirectory(prefix="lorif-errors-", dir=given.directory) as name:
-        with multiprocessing.get_context("fork").Pool(given.jobs) as pool:
-            limit = 2 if given.short else None
-            arguments = [(given.lorif.resolve(), command, Path(name), limit, given.minutes) for command in wanted]
-            tallies = dict(zip(wanted, pool.starmap(run_command, arguments, chunksize=1), strict=True))
+    limit = 2 if given.short else None
+    with (
+        tempfile.TemporaryDirectory(prefix="lorif-errors-", dir=given.directory) as name,
+        multiprocessing.get_context("fork").Pool(given.jobs) as pool,
+    ):
+        arguments = [(given.lorif.resolve(), command, Path(name), limit, given.minutes) for command in wanted]
+        tallies = dict(zip(wanted, pool.starmap(run_command, arguments, chunksize=1), strict=True))
     violations = [violation for tally in tallies.values() for violation in tally.violations]
     rows = [[name, str(tally.points.total()), str(len(tally.violations))] for name, tally in tallies.items()]
     tables = [table_of(tallies), Table("By command", ["command", "points", "violations"], rows)]

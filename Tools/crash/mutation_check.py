@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Plants bugs and runs the harness that should find each; a harness that finds nothing is no evidence.
 
-The program itself stays as it is: bugs are planted in the record of what it did, or by the library that stands before it.
+The program stays as it is: bugs are planted in the record of what it did, or by the library that stands before it.
 """
 
 import argparse
@@ -14,16 +14,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import crash_points
+from fault_harness.access import paths_and_permissions
 from fault_harness.crash_check import Observer
 from fault_harness.crash_operations import make_inputs
 from fault_harness.damage_cases import LOCK_FILE, Case, flips
 from fault_harness.damage_check import DamageChecker, Tally
 from fault_harness.error_cases import COMMANDS, Fault
 from fault_harness.error_check import ErrorChecker, ErrorTally
+from fault_harness.place import FailedError, Place
 from fault_harness.planted_bugs import PLANTED_ORDERS, PlantedOrder
+from fault_harness.readers import shrinking_files
 from fault_harness.sample_store import Inputs, files_of, make_store
 from fault_harness.shim import ForkServer, Kind, build_shim
-from fault_harness.surroundings import FailedError, Place, paths_and_permissions, shrinking_files
 from fault_harness.table import Table, write_results
 
 FLIPS = 400
@@ -82,7 +84,9 @@ def _in_range(path: str, begin: int, end: int) -> Callable[[Case], bool]:
     return lambda case: bool(case.byte) and case.byte[0] == path and begin <= case.byte[1] < end
 
 
-def find_in_surroundings(binary: Path, folder: Path, check: Callable[[Place], int], plant: Mapping[str, str]) -> list[str]:
+def find_in_surroundings(
+    binary: Path, folder: Path, check: Callable[[Place], int], plant: Mapping[str, str]
+) -> list[str]:
     """What a check of the surroundings says of a program with a bug."""
     bugs = {"LD_PRELOAD": str(build_shim()), "LORIF_SHIM_ROOT": str(folder), **plant}
     with ForkServer(binary, folder) as server:
@@ -131,7 +135,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lorif", type=Path, required=True, help="the program")
     parser.add_argument("--only", action="append", help="only bugs whose names contain this")
-    parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where the stores are")  # noqa: S108
+    parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where the stores are")
     parser.add_argument("--results", type=Path, help="a folder for mutations.md and mutations.json")
     given = parser.parse_args()
     began = time.monotonic()

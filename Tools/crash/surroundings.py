@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Full and read-only disks, shrinking files, killed readers, readers beside writers, paths, permissions, determinism.
 
-Checks that mount a file system need a mount name space of their own: `unshare -rm python surroundings.py …`, or `--unshare`.
+Checks that mount a file system need a mount name space of their own: `--unshare`.
 """
 
 import argparse
@@ -12,10 +12,22 @@ import tempfile
 import time
 from pathlib import Path
 
+from fault_harness.access import paths_and_permissions
+from fault_harness.disks import file_size_limit, full_disk, read_only_disk
+from fault_harness.place import FailedError, Place
+from fault_harness.readers import determinism, killed_readers, readers_beside_writers, shrinking_files
 from fault_harness.sample_store import Inputs, SetupError
 from fault_harness.shim import ForkServer
-from fault_harness.surroundings import CHECKS, NEEDS_MOUNT, FailedError, Place
 from fault_harness.table import Table, write_results
+
+CHECKS = {
+    check.__name__.replace("_", " "): check
+    for check in (
+        full_disk, file_size_limit, read_only_disk, shrinking_files, killed_readers, readers_beside_writers,
+        paths_and_permissions, determinism,
+    )
+}  # fmt: skip
+NEEDS_MOUNT = ("full disk", "read only disk")
 
 
 def can_unshare() -> bool:
@@ -29,13 +41,15 @@ def main() -> int:
     parser.add_argument("--lorif", type=Path, required=True, help="the program")
     parser.add_argument("--short", action="store_true", help="fewer cases, for every change")
     parser.add_argument("--only", action="append", help="only this check", choices=CHECKS)
-    parser.add_argument("--unshare", action="store_true", help="run in a mount name space of its own, if that is allowed")
-    parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where the stores are")  # noqa: S108
+    parser.add_argument(
+        "--unshare", action="store_true", help="run in a mount name space of its own, if that is allowed"
+    )
+    parser.add_argument("--directory", type=Path, default=Path("/dev/shm"), help="where the stores are")
     parser.add_argument("--results", type=Path, help="a folder for surroundings.md and surroundings.json")
     given = parser.parse_args()
     if given.unshare and can_unshare():
         rest = [argument for argument in sys.argv if argument != "--unshare"]
-        os.execvp("unshare", ["unshare", "-m", *(["-r"] if os.getuid() else []), sys.executable, *rest])  # noqa: S606, S607
+        os.execvp("unshare", ["unshare", "-m", *(["-r"] if os.getuid() else []), sys.executable, *rest])  # noqa: S606
     began = time.monotonic()
     rows, failures = [], []
     for name, check in CHECKS.items():

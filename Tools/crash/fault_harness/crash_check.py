@@ -18,7 +18,9 @@ from fault_harness.sample_store import Inputs
 from fault_harness.shim import NO, OK, REFUSED, ForkServer, Outcome
 
 SHARED_MEMORY = "lock.mdb"
-UNCOUNTED = re.compile(r"/quarantine/|/lock\.mdb$|/tmp/fit-[0-9a-f]{32}-[0-9a-f]{32}\.curvature$|^[^/]+\.(packing|basis)-[^/]+$")
+UNCOUNTED = re.compile(
+    r"/quarantine/|/lock\.mdb$|/tmp/fit-[0-9a-f]{32}-[0-9a-f]{32}\.curvature$|^[^/]+\.(packing|basis)-[^/]+$"
+)
 STORES = ("store", "copy")
 ABSENT = ("absent",)
 # What can be asked of a store, and all of it together: its logical content.
@@ -94,7 +96,7 @@ def _without_identity(outcome: Outcome) -> str:
 
 
 def tree_digest(folder: Path, but: str = "\0") -> bytes:
-    """Equal for equal files below a folder, but for the shared memory of liblmdb, and for paths that begin with `but`."""
+    """Equal for equal files below a folder, but for liblmdb's shared memory, and for paths that begin with `but`."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -107,8 +109,8 @@ def tree_digest(folder: Path, but: str = "\0") -> bytes:
 def listing(root: Path) -> set[str]:
     """The files in a folder; what a repair has put aside does not count.
 
-    Nor do the finished layers of an interrupted fit, which are kept for as long as the rows are the same, and temporary files
-    beside a store or an output, which a killed command leaves to the user.
+    Nor do the finished layers of an interrupted fit, which are kept for as long as the rows are the same, and temporary
+    files beside a store or an output, which a killed command leaves to the user.
     """
     paths = {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()}
     return {path for path in paths if not UNCOUNTED.search(path)}
@@ -225,9 +227,14 @@ def _without_counts(state: tuple) -> tuple:
 
 
 def expectation(
-    operation: Operation, observer: Observer, server: ForkServer, inputs: Inputs, base: Path, settings: dict[str, object]
+    operation: Operation,
+    observer: Observer,
+    server: ForkServer,
+    inputs: Inputs,
+    base: Path,
+    settings: dict[str, object],
 ) -> Expectation:
-    """Runs the command on copies of `base` at the place of the images; the last time under `settings`, which record it."""
+    """Runs the command on copies of `base` at the place of the images; at last under `settings`, which record it."""
     root = observer.root
 
     def fresh() -> None:

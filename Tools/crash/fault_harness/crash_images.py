@@ -103,7 +103,10 @@ def _torn(pending: list[Effect], data: list[DataEffect], chosen: random.Random) 
         cuts |= {1, length // 2, length - 1, chosen.randrange(1, length)}
     for cut in sorted(cut for cut in cuts if 0 < cut < length):
         torn = DataEffect(last.file, last.offset, (last.data or b"")[:cut])
-        yield f"last write torn after {cut} of {length} bytes", [torn if effect is last else effect for effect in pending]
+        yield (
+            f"last write torn after {cut} of {length} bytes",
+            [torn if effect is last else effect for effect in pending],
+        )
         yield f"last write torn after {cut} of {length} bytes, nothing else kept", [torn]
     zeroed: list[Effect] = []
     for effect in pending:

@@ -128,10 +128,12 @@ def replays(pristine: dict[str, bytes], history: list[dict[str, bytes]]) -> Iter
         for path, content in old.items():
             if path in pristine and content != pristine[path]:
                 yield Case("replayed file", f"{path} as after command {number}", ((path, content),))
-        for path in pristine:
+        for path, newest in pristine.items():
             # Every file but this one is the old one: this one is too new.
-            replaced = tuple((p, old.get(p)) for p in pristine if p not in (path, LOCK_FILE) and old.get(p) != pristine[p])
-            if old.get(path) != pristine[path] and path != LOCK_FILE and replaced:
+            replaced = tuple(
+                (p, old.get(p)) for p in pristine if p not in (path, LOCK_FILE) and old.get(p) != pristine[p]
+            )
+            if old.get(path) != newest and path != LOCK_FILE and replaced:
                 yield Case("all replayed but one", f"all but {path} as after command {number}", replaced)
 
 

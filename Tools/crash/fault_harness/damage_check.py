@@ -114,8 +114,9 @@ class DamageChecker(contextlib.AbstractContextManager["DamageChecker"]):
     def check(self, case: Case, tally: Tally, every: int = 16) -> None:
         """Verifies, and asks.
 
-        If the damage was not seen, everything; of a flipped bit that was not seen one question, each in its turn; of damage that
-        was seen one for each `every`-th case. After each `every`-th that was not seen, a writer goes to work on a copy.
+        If the damage was not seen, everything; of a flipped bit that was not seen one question, each in its turn; of
+        damage that was seen one for each `every`-th case. After each `every`-th that was not seen, a writer works
+        on a copy.
         """
         self._number += 1
         outcome = self._verify.run()

@@ -1,15 +1,14 @@
 """What a disk may hold after a crash: durable contents, and effects that may or may not have reached it.
 
-The rules are weaker than those of any file system in use. Data are durable after fsync or fdatasync of the file, names after
-fsync of the directory; whatever is not durable yet may be lost or kept, each effect for itself. A rename within one directory
-is atomic; between two, the new name may be there beside the old one, but never neither. A sector of 512 bytes is written whole or
-not at all: liblmdb's commit, 120 bytes of a page, rests on that.
+The rules are weaker than those of any file system in use. Data are durable after fsync or fdatasync of the file,
+names after fsync of the directory; whatever is not durable yet may be lost or kept, each effect for itself. A rename
+within one directory is atomic; between two, the new name may be there beside the old one, but never neither. A sector
+of 512 bytes is written whole or not at all: liblmdb's commit, 120 bytes of a page, rests on that.
 """
 
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Union
 
 from fault_harness.shim import Kind
 from fault_harness.trace import Event
@@ -29,7 +28,7 @@ class Directory:
     entries: dict[str, "Node"] = field(default_factory=dict)
 
 
-Node = Union[File, Directory]
+Node = File | Directory
 
 
 @dataclass(eq=False, frozen=True)
@@ -49,7 +48,7 @@ class DataEffect:
         return content[: self.offset].ljust(self.offset, b"\0") + self.data + content[self.offset + len(self.data) :]
 
     def without_new_bytes(self, durable_length: int) -> "DataEffect":
-        """What is left when the file's new length arrived and the bytes did not: zeros, in what was not allocated before."""
+        """What is left when the file's new length arrived and the bytes did not: zeros in what was new."""
         if self.data is None or self.offset + len(self.data) <= durable_length:
             return DataEffect(self.file, self.offset, b"")
         begin = max(self.offset, durable_length)

@@ -84,10 +84,16 @@ READERS = (
     Command("inspect", _reading("inspect", "--pages", "--json"), _whitened, is_reading=True),
     Command("query", _reading("query", "--format", "jsonl", queries=True), _whitened, is_reading=True),
     Command(
-        "self-influence", _reading("query", "--method", "self-influence", "--format", "jsonl"), _whitened, is_reading=True
+        "self-influence",
+        _reading("query", "--method", "self-influence", "--format", "jsonl"),
+        _whitened,
+        is_reading=True,
     ),
     Command(
-        "export", lambda root, inputs: ("export", root / "store", root / "exported.safetensors"), _whitened, is_reading=True
+        "export",
+        lambda root, inputs: ("export", root / "store", root / "exported.safetensors"),
+        _whitened,
+        is_reading=True,
     ),
 )
 WRITERS = tuple(

@@ -12,9 +12,9 @@ from fault_harness.error_cases import EIO, Command, Fault
 from fault_harness.sample_store import Inputs
 from fault_harness.shim import NO, OK, REFUSED, ForkServer, Kind, Outcome
 
-# Where the outcome is unknown the program says so: after a commit that failed, and after a last fsync of a directory, when the
-# new store is there under its name and nobody knows whether the name will survive a power failure.
-IN_DOUBT = ("unknown", "cannot synchronize")
+# Where the outcome is unknown the program says so: after a commit that failed, and after a last fsync of a directory,
+# when the new store is there under its name and nobody knows whether the name will survive a power failure.
+IN_DOUBT = ("not known", "cannot synchronize")
 
 
 SYNCHRONISING = (Kind.FSYNC, Kind.FDATASYNC)
@@ -93,9 +93,14 @@ class ErrorChecker:
             problems += self._check_reading(outcome, struck, fault)
         else:
             problems += self._check_writing(outcome)
-            # Only what is done after a commit, to the names of files that are not needed any more, may go wrong unnoticed.
+            # Only what is done after a commit, to names that are not needed any more, may go wrong unnoticed.
             parts = struck.split()
-            if outcome.code == OK and struck[0].isdigit() and int(parts[1]) in SYNCHRONISING and DURABLE.search(parts[3]):
+            if (
+                outcome.code == OK
+                and struck[0].isdigit()
+                and int(parts[1]) in SYNCHRONISING
+                and DURABLE.search(parts[3])
+            ):
                 problems.append("a file could not be made durable, and nobody was told")
         tally.points[fault.name] += 1
         tally.outcomes[f"exit code {outcome.code}"] += 1

@@ -45,7 +45,10 @@ def _names_of_segments(event: Event) -> bool:
 
 def _catalog_unsynchronised(events: Trace) -> Trace:
     kept = _without(Kind.FSYNC, Kind.FDATASYNC, path=lambda path: path == CATALOG)(events)
-    return [replace(event, flags=event.flags & ~(os.O_DSYNC | os.O_SYNC)) if event.path == CATALOG else event for event in kept]
+    return [
+        replace(event, flags=event.flags & ~(os.O_DSYNC | os.O_SYNC)) if event.path == CATALOG else event
+        for event in kept
+    ]
 
 
 def _meta_page_first(events: Trace) -> Trace:
@@ -65,13 +68,21 @@ def _one_write_lost(events: Trace) -> Trace:
 
 
 PLANTED_ORDERS = (
-    PlantedOrder("a segment is not synchronised", "ingest", _without(Kind.FSYNC, path=lambda p: p.endswith(".segment"))),
-    PlantedOrder("its directory is not synchronised", "ingest", _without(Kind.FSYNC, path=lambda p: p.endswith("segments"))),
-    PlantedOrder("a segment gets its name after the commit", "attach", lambda e: _moved(e, _names_of_segments, after=True)),
+    PlantedOrder(
+        "a segment is not synchronised", "ingest", _without(Kind.FSYNC, path=lambda p: p.endswith(".segment"))
+    ),
+    PlantedOrder(
+        "its directory is not synchronised", "ingest", _without(Kind.FSYNC, path=lambda p: p.endswith("segments"))
+    ),
+    PlantedOrder(
+        "a segment gets its name after the commit", "attach", lambda e: _moved(e, _names_of_segments, after=True)
+    ),
     PlantedOrder("a write to a segment is forgotten", "replace", _one_write_lost),
     PlantedOrder("the catalog is not synchronised", "ingest", _catalog_unsynchronised),
     PlantedOrder(
-        "the catalog's pages are not, its meta page is", "delete", _without(Kind.FDATASYNC, Kind.FSYNC, path=lambda p: p == CATALOG)
+        "the catalog's pages are not, its meta page is",
+        "delete",
+        _without(Kind.FDATASYNC, Kind.FSYNC, path=lambda p: p == CATALOG),
     ),
     PlantedOrder("the meta page is written before the pages", "snapshot", _meta_page_first),
     PlantedOrder("success is reported before the commit", "delete", _done_too_early),
@@ -80,8 +91,12 @@ PLANTED_ORDERS = (
         "compact",
         lambda e: _moved(e, lambda event: event.kind == Kind.UNLINK and "/segments/" in event.path, after=False),
     ),
-    PlantedOrder("a curvature is not synchronised", "fit", _without(Kind.FSYNC, path=lambda p: p.endswith(".curvature"))),
+    PlantedOrder(
+        "a curvature is not synchronised", "fit", _without(Kind.FSYNC, path=lambda p: p.endswith(".curvature"))
+    ),
     PlantedOrder("a new store's name is not synchronised", "create", _without(Kind.FSYNC, path=lambda p: p == "")),
-    PlantedOrder("a new store is named before it is whole", "create", _without(Kind.FSYNC, path=lambda p: ".creating-" in p)),
+    PlantedOrder(
+        "a new store is named before it is whole", "create", _without(Kind.FSYNC, path=lambda p: ".creating-" in p)
+    ),
     PlantedOrder("a copy's files are not synchronised", "full copy", _without(Kind.FSYNC, path=lambda p: "/tmp/" in p)),
 )

@@ -32,7 +32,9 @@ def batch(path: Path, seed: int, identifiers: list[str], full: bool = False, row
     metadata = {"lorif.batch": "1", "layers": json.dumps(list(SHAPES)), "note": path.name}
     if identifiers:
         metadata["ids"] = json.dumps(identifiers)
-        records = ({"id": name, "number": number, "source": "ab"[number % 2]} for number, name in enumerate(identifiers))
+        records = (
+            {"id": name, "number": number, "source": "ab"[number % 2]} for number, name in enumerate(identifiers)
+        )
         path.with_suffix(".jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     save_file(tensors, path, metadata)
     return path
@@ -72,7 +74,9 @@ def must(server: ForkServer, *arguments: object) -> Outcome:
     return outcome
 
 
-def make_store(server: ForkServer, store: Path, inputs: Inputs, whitened: bool = True, history: Path | None = None) -> None:
+def make_store(
+    server: ForkServer, store: Path, inputs: Inputs, whitened: bool = True, history: Path | None = None
+) -> None:
     """Three segments, tombstones, two curvatures (one with coordinates), a named snapshot, and a basis if whitened.
 
     With `history` a copy of the store after each command is left there, numbered.

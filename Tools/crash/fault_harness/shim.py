@@ -79,8 +79,8 @@ class Outcome:
 class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
     """The program, loaded once: each run is a forked child.
 
-    Without arguments it begins at main(); with arguments, which are then those of every run, at its first access to something
-    below `root`. `plant` are bugs for all of them (shim/plant.c).
+    Without arguments it begins at main(); with arguments, which are then those of every run, at its first access to
+    something below `root`. `plant` are bugs for all of them (shim/plant.c).
     """
 
     def __init__(

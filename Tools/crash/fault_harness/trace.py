@@ -88,12 +88,12 @@ def count_by_kind(events: list[Event]) -> Counter[Kind]:
 
 
 def count_by_strace(text: str, root: Path) -> Counter[Kind]:
-    """The same, from what `strace -f -y` has seen of successful calls on paths below `root`."""
+    """The same, from what `strace -f -y -z` has seen of successful calls on paths below `root`."""
     counts: Counter[Kind] = Counter()
     kinds = {name: kind for kind, names in SYSTEM_CALLS.items() for name in names}
     for line in text.splitlines():
         call = line.split(maxsplit=1)[-1]
         name = call.split("(")[0]
-        if name in kinds and f"{root}/" in call and " = -1 " not in call:
+        if name in kinds and (f"{root}/" in call or f"<{root}>" in call):
             counts[kinds[name]] += 1
     return counts
