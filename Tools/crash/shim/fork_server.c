@@ -2,7 +2,9 @@
 #include "shim.h"
 
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +22,7 @@
 typedef int (*main_function)(int, char **, char **);
 static main_function real_main;
 static int waits_for_access;
+static int is_child;
 
 /// A stream's own calls are inside libc, where no wrapper sees them.
 FILE *fopen(const char *path, const char *mode) {
@@ -80,6 +83,7 @@ static char **serve(void) {
         text[length] = 0;
         pid_t child = fork();
         if (child == 0) {
+            is_child = 1;
             close(channel);
             return begin_child(text, length);
         }
@@ -89,6 +93,33 @@ static char **serve(void) {
         if (write(channel, &status, sizeof status) != sizeof status) _exit(1);
     }
     _exit(0);
+}
+
+/// Swift's locks are priority-inheriting futexes that hold the owner's thread number, which the runtime has looked up before the
+/// fork: in a child the kernel would wait for a thread of the server. So a child takes and gives them itself. Nonzero: done.
+int take_runtime_lock(int operation, uint32_t *word, long *result) {
+    if (!is_child) return 0;
+    switch (operation & FUTEX_CMD_MASK) {
+    case FUTEX_LOCK_PI:
+    case FUTEX_TRYLOCK_PI:
+        for (uint32_t expected = 0; !__atomic_compare_exchange_n(word, &expected, (uint32_t)gettid(), 0, __ATOMIC_ACQUIRE,
+                                                                 __ATOMIC_RELAXED);
+             expected = 0) {
+            if ((operation & FUTEX_CMD_MASK) == FUTEX_TRYLOCK_PI) {
+                errno = EWOULDBLOCK;
+                *result = -1;
+                return 1;
+            }
+            usleep(20);
+        }
+        *result = 0;
+        return 1;
+    case FUTEX_UNLOCK_PI:
+        __atomic_store_n(word, 0, __ATOMIC_RELEASE);
+        *result = 0;
+        return 1;
+    default: return 0;
+    }
 }
 
 void fork_at_first_access(void) {

@@ -344,6 +344,8 @@ long syscall(long number, ...) {
     long a[6];
     for (int i = 0; i < 6; i++) a[i] = va_arg(list, long);
     va_end(list);
+    long result;
+    if (number == SYS_futex && take_runtime_lock((int)a[1], (uint32_t *)a[0], &result)) return result;
     const long changing[] = {SYS_write, SYS_pwrite64, SYS_writev, SYS_pwritev, SYS_pwritev2, SYS_open, SYS_openat,
                              SYS_rename, SYS_renameat2, SYS_link, SYS_linkat, SYS_unlink, SYS_unlinkat, SYS_ftruncate,
                              SYS_fallocate, SYS_copy_file_range, SYS_sendfile, SYS_mkdir};

@@ -74,6 +74,9 @@ int plant_mode(int mode);
 /// Where a fork server with arguments waits for requests.
 void fork_at_first_access(void);
 
+/// In a child of a fork server: does the operation on a lock of Swift's runtime, and is nonzero then.
+int take_runtime_lock(int operation, uint32_t *word, long *result);
+
 /// Whether a path is LORIF_SHIM_ROOT or below it.
 int is_watched(const char *path);
 /// What a descriptor was opened as; NULL if it is not watched.
