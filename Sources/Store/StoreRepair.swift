@@ -288,6 +288,25 @@ public struct StoreRepair {
             }
         }
         contents.curvatures = sound
+        try mendCurvaturesOfSnapshots(&contents)
+    }
+
+    /// A named snapshot that had a damaged curvature keeps its rows, and has none.
+    private mutating func mendCurvaturesOfSnapshots(_ contents: inout CatalogContents) throws {
+        let sound = Set(contents.curvatures.map(\.digest))
+        for (name, snapshot) in contents.snapshots {
+            guard let record = snapshot.curvature, !sound.contains(record.digest) else { continue }
+            let path = directory.curvaturePath(record.digest)
+            do throws(StoreError) {
+                let file = try CurvatureFile(path: path, record: record, schema: snapshot.schema)
+                if let damage = file.damages().first { throw damage }
+            } catch {
+                try refuseEnvironment([error])
+                report.damages.append("snapshot \(name) has lost its curvature: \(error)")
+                if try fileStatus(path) != nil { try quarantine(path) }
+                contents.snapshots[name]?.curvature = nil
+            }
+        }
     }
 
     /// A reader of a file whose pages may be damaged, by what the catalog says or what its tail says; nil without a footer.

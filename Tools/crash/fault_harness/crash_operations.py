@@ -65,6 +65,13 @@ def _damaged(pattern: str, offset: int) -> Callable[[ForkServer, Path, Inputs], 
     return prepare
 
 
+def _curvatures_damaged(server: ForkServer, root: Path, inputs: Inputs) -> None:
+    """A store with a flipped bit in every curvature, that of the named snapshot included."""
+    _store(server, root, inputs)
+    for path in (root / "store" / "curvature").iterdir():
+        _flip(path, 4100)
+
+
 def _field_damaged(server: ForkServer, root: Path, inputs: Inputs) -> None:
     """A store with a flipped bit in a page of metadata: every row can be saved."""
     _store(server, root, inputs)
@@ -126,7 +133,7 @@ OPERATIONS = (
     Operation("pack", _on_store("pack", "%out.segment", "@batch-3", "--encoding", "f32"), _nothing),
     Operation("repair a field", _on_store("repair", "%store"), _field_damaged, is_repair=True),
     Operation("repair a page", _on_store("repair", "%store"), _damaged("segments/*", 4100), is_repair=True),
-    Operation("repair a curvature", _on_store("repair", "%store"), _damaged("curvature/*", 4100), is_repair=True),
+    Operation("repair a curvature", _on_store("repair", "%store"), _curvatures_damaged, is_repair=True),
     Operation("repair the identity", _on_store("repair", "%store"), _damaged("lorif.store", 44), is_repair=True),
     Operation("repair a lost catalog", _on_store("repair", "%store"), _catalog_lost, is_repair=True),
 )
