@@ -18,7 +18,7 @@ IN_DOUBT = ("not known", "cannot synchronize")
 
 
 SYNCHRONISING = (Kind.FSYNC, Kind.FDATASYNC)
-DURABLE = re.compile(r"\.(segment|curvature|basis|coordinates|mdb|store|safetensors|jsonl|writing)$")
+DURABLE = re.compile(r"\.(segment|curvature|basis|mdb|store|safetensors|jsonl|writing)$")
 
 
 @dataclass
