@@ -117,3 +117,18 @@ public func allocateFile(_ path: String, byteCount: Int) throws(FileError) {
     defer { close(descriptor) }
     guard lorif_allocate(descriptor, Int64(byteCount)) == 0 else { throw .last("allocate", path) }
 }
+
+/// Writes bytes into a file that exists, durably. No link is followed.
+public func overwriteFile(_ path: String, at offset: Int, with bytes: [UInt8]) throws(FileError) {
+    let descriptor = retryingInterrupts { open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC) }
+    guard descriptor >= 0 else { throw .last("open", path) }
+    defer { close(descriptor) }
+    var done = 0
+    while done < bytes.count {
+        let rest = Array(bytes[done...])
+        let count = retryingInterrupts { unsafe pwrite(descriptor, rest, rest.count, off_t(offset + done)) }
+        guard count > 0 else { throw .last("write", path) }
+        done += count
+    }
+    guard fsync(descriptor) == 0 else { throw .last("synchronize", path) }
+}

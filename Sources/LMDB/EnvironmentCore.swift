@@ -159,6 +159,7 @@ final class EnvironmentCore: Sendable {
     private func writeOnce<Result>(_ body: (borrowing WriteTransaction) throws -> Result) throws -> Result {
         let handle = try begin(flags: 0)
         let result: Result
+        let oldMetaPage: (offset: Int, bytes: [UInt8])
         do {
             // The transaction under way has the next number; it works on the state before.
             guard try check(UInt64(UInt(bitPattern: mdb_txn_id(handle))) &- 1) else {
@@ -166,6 +167,7 @@ final class EnvironmentCore: Sendable {
                     path: dataPath, page: 0, rule: "the state that the writer's lock protects", found: "a later one")
             }
             result = try body(WriteTransaction(access: TransactionAccess(handle: handle, path: path)))
+            oldMetaPage = try metaPage(replacedBy: UInt64(UInt(bitPattern: mdb_txn_id(handle))))
         } catch {
             mdb_txn_abort(handle)
             throw error
@@ -177,8 +179,22 @@ final class EnvironmentCore: Sendable {
         case MDB_MAP_FULL: throw LMDBError.make("commit to", path, code)
         default:
             poisoned.store(true, ordering: .releasing)
+            // When its write of the meta page fails, liblmdb writes the page with the old number and the new roots, which nobody
+            // can tell from a damaged newer state. If this fails too, the next reader says so.
+            try? overwriteFile(dataPath, at: oldMetaPage.offset, with: oldMetaPage.bytes)
             throw LMDBError.commitInDoubt(path: path, code: code, message: LMDBError.message(code))
         }
+    }
+
+    /// The place that a commit will write last, and what is there now.
+    private func metaPage(replacedBy transaction: UInt64) throws(LMDBError) -> (offset: Int, bytes: [UInt8]) {
+        let file = try LMDBError.wrappingFiles { () throws(FileError) in try ReadableFile(path: dataPath) }
+        let pageBytes = try SnapshotCheck.readMetaPages(file).0.pageBytes
+        let offset = Int(transaction % 2) * pageBytes
+        let bytes = try LMDBError.wrappingFiles { () throws(FileError) in
+            try file.read(at: offset, count: MetaPage.byteCount)
+        }
+        return (offset, bytes)
     }
 
     private func begin(flags: UInt32) throws(LMDBError) -> OpaquePointer {
