@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdio.h>
 #ifdef __linux__
+#include <errno.h>
 #include <fcntl.h>
 #endif
 #ifdef __GLIBC__
@@ -17,6 +18,21 @@ void lorif_begin_writeback(int descriptor, int64_t offset, int64_t byte_count) {
     (void)descriptor;
     (void)offset;
     (void)byte_count;
+#endif
+}
+
+int lorif_allocate(int descriptor, int64_t byte_count) {
+#ifdef __linux__
+    // Not posix_fallocate: where the file system cannot, it writes into a file that others have mapped.
+    int result;
+    do {
+        result = fallocate(descriptor, 0, 0, byte_count);
+    } while (result != 0 && errno == EINTR);
+    return result == 0 || errno == EOPNOTSUPP || errno == ENOSYS ? 0 : -1;
+#else
+    (void)descriptor;
+    (void)byte_count;
+    return 0;
 #endif
 }
 

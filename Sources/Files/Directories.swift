@@ -1,3 +1,4 @@
+import CPlatform
 import Glibc
 
 /// Device and inode of a file: two paths with the same identity are the same file.
@@ -95,4 +96,39 @@ public func isWritable(_ path: String) -> Bool {
 public func moveDirectory(_ path: String, to finalPath: String) throws(FileError) {
     guard rename(path, finalPath) == 0 else { throw .last("rename to", finalPath) }
     try synchronizeDirectory(parentDirectory(of: finalPath))
+}
+
+/// Gives a file the name of another one, which it replaces, durably: at every moment the name is that of one of them.
+public func replaceFile(_ finalPath: String, by path: String) throws(FileError) {
+    guard rename(path, finalPath) == 0 else { throw .last("rename to", finalPath) }
+    try synchronizeDirectory(parentDirectory(of: finalPath))
+}
+
+/// Gives a file that will be written through a shared mapping all its blocks, creating it (mode 0600) if need be.
+///
+/// A page of such a mapping that finds no space on the disk would be a SIGBUS. Where this process may not write, nothing happens.
+/// No link is followed.
+public func allocateFile(_ path: String, byteCount: Int) throws(FileError) {
+    let descriptor = retryingInterrupts { open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0o600) }
+    guard descriptor >= 0 else {
+        if [EROFS, EACCES, EPERM].contains(errno) { return }
+        throw .last("open", path)
+    }
+    defer { close(descriptor) }
+    guard lorif_allocate(descriptor, Int64(byteCount)) == 0 else { throw .last("allocate", path) }
+}
+
+/// Writes bytes into a file that exists, durably. No link is followed.
+public func overwriteFile(_ path: String, at offset: Int, with bytes: [UInt8]) throws(FileError) {
+    let descriptor = retryingInterrupts { open(path, O_WRONLY | O_NOFOLLOW | O_CLOEXEC) }
+    guard descriptor >= 0 else { throw .last("open", path) }
+    defer { close(descriptor) }
+    var done = 0
+    while done < bytes.count {
+        let rest = Array(bytes[done...])
+        let count = retryingInterrupts { unsafe pwrite(descriptor, rest, rest.count, off_t(offset + done)) }
+        guard count > 0 else { throw .last("write", path) }
+        done += count
+    }
+    guard fsync(descriptor) == 0 else { throw .last("synchronize", path) }
 }

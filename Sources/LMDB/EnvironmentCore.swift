@@ -18,6 +18,8 @@ final class EnvironmentCore: Sendable {
     /// Upper bound of the map: what x86-64 user space can hold.
     private static let maximumMapByteCount = 1 << 46
     private static let maximumReaderCount: UInt32 = 1024
+    /// Of liblmdb 0.9 on 64-bit systems: a head and a cache line for each reader. It makes a shorter file longer.
+    private static let lockFileByteCount = 192 + (Int(maximumReaderCount) - 1) * 64
 
     var isPoisoned: Bool { poisoned.load(ordering: .acquiring) }
     private var dataPath: String { path + "/data.mdb" }
@@ -46,6 +48,10 @@ final class EnvironmentCore: Sendable {
                     found: "\(lastPage)")
             }
             wantedByteCount = max(wantedByteCount, 2 * (Int(lastPage) + 1) * first.pageBytes)
+        }
+        // Closing it drops this process's locks on it: there are none, since no other environment here has this path.
+        try LMDBError.wrappingFiles { () throws(FileError) in
+            try allocateFile(path + "/lock.mdb", byteCount: EnvironmentCore.lockFileByteCount)
         }
         let opened = try EnvironmentCore.openHandle(path, mapByteCount: wantedByteCount)
         environment = opened.handle
@@ -153,6 +159,7 @@ final class EnvironmentCore: Sendable {
     private func writeOnce<Result>(_ body: (borrowing WriteTransaction) throws -> Result) throws -> Result {
         let handle = try begin(flags: 0)
         let result: Result
+        let oldMetaPage: (offset: Int, bytes: [UInt8])
         do {
             // The transaction under way has the next number; it works on the state before.
             guard try check(UInt64(UInt(bitPattern: mdb_txn_id(handle))) &- 1) else {
@@ -160,6 +167,7 @@ final class EnvironmentCore: Sendable {
                     path: dataPath, page: 0, rule: "the state that the writer's lock protects", found: "a later one")
             }
             result = try body(WriteTransaction(access: TransactionAccess(handle: handle, path: path)))
+            oldMetaPage = try metaPage(replacedBy: UInt64(UInt(bitPattern: mdb_txn_id(handle))))
         } catch {
             mdb_txn_abort(handle)
             throw error
@@ -171,8 +179,22 @@ final class EnvironmentCore: Sendable {
         case MDB_MAP_FULL: throw LMDBError.make("commit to", path, code)
         default:
             poisoned.store(true, ordering: .releasing)
+            // When its write of the meta page fails, liblmdb writes the page with the old number and the new roots, which nobody
+            // can tell from a damaged newer state. If this fails too, the next reader says so.
+            try? overwriteFile(dataPath, at: oldMetaPage.offset, with: oldMetaPage.bytes)
             throw LMDBError.commitInDoubt(path: path, code: code, message: LMDBError.message(code))
         }
+    }
+
+    /// The place that a commit will write last, and what is there now.
+    private func metaPage(replacedBy transaction: UInt64) throws(LMDBError) -> (offset: Int, bytes: [UInt8]) {
+        let file = try LMDBError.wrappingFiles { () throws(FileError) in try ReadableFile(path: dataPath) }
+        let pageBytes = try SnapshotCheck.readMetaPages(file).0.pageBytes
+        let offset = Int(transaction % 2) * pageBytes
+        let bytes = try LMDBError.wrappingFiles { () throws(FileError) in
+            try file.read(at: offset, count: MetaPage.byteCount)
+        }
+        return (offset, bytes)
     }
 
     private func begin(flags: UInt32) throws(LMDBError) -> OpaquePointer {

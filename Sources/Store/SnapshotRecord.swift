@@ -15,7 +15,7 @@ public struct SnapshotRecord: Hashable, Sendable {
     /// The segments, in row order.
     public let segments: [SegmentInfo]
     /// The curvature that was active.
-    public let curvature: CurvatureRecord?
+    public internal(set) var curvature: CurvatureRecord?
     /// `Snapshot.rowDigest` at that time.
     public let rowDigest: Digest
     let nextRowNumber: UInt64

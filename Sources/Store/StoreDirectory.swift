@@ -35,6 +35,8 @@ struct StoreDirectory: Hashable, Sendable {
 
     var identityPath: String { path + "/lorif.store" }
     var catalogPath: String { path + "/catalog" }
+    /// Where a repair builds a catalog, before it takes the place of the old one.
+    var repairedCatalogPath: String { path + "/catalog.repaired" }
     var segmentsPath: String { path + "/segments" }
     var curvaturePath: String { path + "/curvature" }
     var temporaryPath: String { path + "/tmp" }

@@ -96,6 +96,7 @@ public struct StoreRepair {
         guard let lock else { throw .locked(lockPath: directory.lockPath) }
         self.directory = directory
         self.lock = lock
+        try wrapping { () throws(FileError) in try Self.settleInterruptedReplacement(in: directory) }
         for sub in [directory.segmentsPath, directory.curvaturePath, directory.temporaryPath] {
             let found = try wrapping { () throws(FileError) in try fileStatus(sub) }
             if found == nil { try wrapping { () throws(FileError) in try createDirectory(sub) } }
@@ -161,31 +162,62 @@ public struct StoreRepair {
         try file.seal(as: directory.identityPath)
     }
 
-    /// Builds the catalog beside the old one and swaps them; a crash between the two renames leaves a store that has none, which the
-    /// next repair rebuilds.
+    /// Ends what a killed repair has begun: a new catalog takes the place that it was made for if the old one has left it, and is
+    /// otherwise not known to be whole.
+    private static func settleInterruptedReplacement(in directory: StoreDirectory) throws(FileError) {
+        let path = directory.repairedCatalogPath
+        guard try fileStatus(path) != nil else { return }
+        if try fileStatus(directory.catalogPath) == nil { return try moveDirectory(path, to: directory.catalogPath) }
+        for name in try fileNames(inDirectory: path) { try removeFile(path + "/" + name) }
+        try removeDirectory(path)
+    }
+
+    /// Builds the catalog beside the old one and swaps them. Between the two renames the store has none; the new one is durable by
+    /// then, and the next repair puts it in place (`settleInterruptedReplacement`).
     private mutating func replaceCatalog(_ contents: CatalogContents) throws {
-        let path = directory.path + "/catalog.repaired"
-        if try fileStatus(path) != nil { try quarantine(path) }
+        let path = directory.repairedCatalogPath
         try createDirectory(path)
         _ = try Catalog.create(at: path, contents: contents)
         try synchronizeDirectory(path)
+        try synchronizeDirectory(directory.path)
         if try fileStatus(directory.catalogPath) != nil { try quarantine(directory.catalogPath) }
         try moveDirectory(path, to: directory.catalogPath)
     }
 
     /// Moves a file or directory to quarantine/, under a name that is free.
     mutating func quarantine(_ path: String) throws {
+        let target = try quarantineName(for: path)
+        try moveDirectory(path, to: target)
+        report.quarantinedPaths.append(target)
+    }
+
+    /// Puts another file in the place of one that goes to quarantine/: the name in the store is always that of one of them.
+    private mutating func quarantine(_ path: String, replacingBy newPath: String) throws {
+        let target = try quarantineName(for: path)
+        // A killed repair may have come this far.
+        if try fileStatus(target)?.identity != fileStatus(path)?.identity {
+            try linkOrCopyFile(path, temporaryPath: newPath + ".original", as: target)
+        }
+        try replaceFile(path, by: newPath)
+        report.quarantinedPaths.append(target)
+    }
+
+    /// A name in quarantine/ that is free, or that of this very file.
+    private func quarantineName(for path: String) throws -> String {
         let quarantinePath = directory.quarantinePath
-        if try fileStatus(quarantinePath) == nil { try createDirectory(quarantinePath) }
+        if try fileStatus(quarantinePath) == nil {
+            try createDirectory(quarantinePath)
+            try synchronizeDirectory(directory.path)
+        }
         let name = path.split(separator: "/").last.map(String.init) ?? "file"
+        let identity = try fileStatus(path)?.identity
         var target = quarantinePath + "/" + name
         var number = 1
-        while try fileStatus(target) != nil {
+        while let found = try fileStatus(target), found.identity != identity {
             number += 1
             target = quarantinePath + "/" + name + ".\(number)"
         }
-        try moveDirectory(path, to: target)
-        report.quarantinedPaths.append(target)
+        return target
     }
 
     // MARK: - With a sound catalog
@@ -208,10 +240,19 @@ public struct StoreRepair {
                 path, reader: reader, schema: contents.schema, deleted: deleted, rowCount: segment.rowCount,
                 reason: found[0].description)
             guard let identity else { continue }
-            segments.append(
-                SegmentInfo(
-                    number: segment.number, firstRowNumber: segment.firstRowNumber,
-                    addedGeneration: segment.addedGeneration, identity: identity))
+            let saved = SegmentInfo(
+                number: segment.number, firstRowNumber: segment.firstRowNumber,
+                addedGeneration: segment.addedGeneration, identity: identity)
+            segments.append(saved)
+            let named = report.lostRows.filter { $0.file == segment.fileName }.reduce(0) { $0 + ($1.rows?.count ?? 0) }
+            // Deleted rows among the lost ones are named too.
+            if saved.rowCount + named < segment.rowCount - (deleted?.deletedCount ?? 0) {
+                report.lostRows.append(
+                    LostRows(
+                        file: segment.fileName, rows: nil, identifiers: nil,
+                        reason: "an interrupted repair has saved \(saved.rowCount) of \(segment.rowCount) rows; the "
+                            + "original is in \(directory.quarantinePath)"))
+            }
         }
         contents.segments = segments
     }
@@ -247,6 +288,25 @@ public struct StoreRepair {
             }
         }
         contents.curvatures = sound
+        try mendCurvaturesOfSnapshots(&contents)
+    }
+
+    /// A named snapshot that had a damaged curvature keeps its rows, and has none.
+    private mutating func mendCurvaturesOfSnapshots(_ contents: inout CatalogContents) throws {
+        let sound = Set(contents.curvatures.map(\.digest))
+        for (name, snapshot) in contents.snapshots {
+            guard let record = snapshot.curvature, !sound.contains(record.digest) else { continue }
+            let path = directory.curvaturePath(record.digest)
+            do throws(StoreError) {
+                let file = try CurvatureFile(path: path, record: record, schema: snapshot.schema)
+                if let damage = file.damages().first { throw damage }
+            } catch {
+                try refuseEnvironment([error])
+                report.damages.append("snapshot \(name) has lost its curvature: \(error)")
+                if try fileStatus(path) != nil { try quarantine(path) }
+                contents.snapshots[name]?.curvature = nil
+            }
+        }
     }
 
     /// A reader of a file whose pages may be damaged, by what the catalog says or what its tail says; nil without a footer.
@@ -302,8 +362,7 @@ public struct StoreRepair {
         while rows.rowCount > 0 { try writer.append(rows.take(min(rows.rowCount, schema.rowsPerBlock))) }
         let sealedPath = directory.temporaryPath + "/" + name
         let identity = try writer.seal(as: sealedPath)
-        try quarantine(path)
-        try moveFile(sealedPath, to: path)
+        try quarantine(path, replacingBy: sealedPath)
         report.salvagedFiles.append(name)
         return identity
     }

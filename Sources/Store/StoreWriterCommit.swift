@@ -2,6 +2,7 @@ public import Checksum
 import Files
 import Format
 import Glibc
+import LMDB
 import Schema
 
 /// The segment being written.
@@ -148,9 +149,8 @@ extension StoreWriter {
             throw .commitInDoubt(path: path, reason: "\(reason); \(error)")
         }
         guard state.generation == newGeneration else {
-            throw .catalogDamaged(
-                path: directory.catalogPath, record: "commit of generation \(newGeneration)", expected: "success",
-                found: reason)
+            // Nothing is damaged: liblmdb could not write, and the old state is the state.
+            throw .catalog(.failed(operation: "commit to", path: directory.catalogPath, code: EIO, message: reason))
         }
         return state
     }

@@ -29,7 +29,7 @@ struct Import: ParsableCommand {
             setenv("LORIF_BIN", path, 1)
         }
         // The parser's handlers end with this program, what it ignores does not.
-        for number in [SIGINT, SIGTERM, SIGPIPE] { signal(number, SIG_DFL) }
+        for number in [SIGINT, SIGTERM, SIGPIPE, SIGXFSZ] { signal(number, SIG_DFL) }
         let command = [interpreter, "-c", Self.bootstrap] + arguments
         var pointers = command.map { strdup($0) }
         pointers.append(nil)

@@ -113,6 +113,8 @@ enum Interruption {
 
     static func install() {
         signal(SIGPIPE, SIG_DFL)
+        // A file that would grow beyond the user's limit is an error of its write, like a full disk.
+        signal(SIGXFSZ, SIG_IGN)
         for number in [SIGINT, SIGTERM] {
             signal(number) { number in
                 if Interruption.cancellation.isCancelled { _exit(130) }

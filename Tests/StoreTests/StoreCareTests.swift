@@ -202,6 +202,35 @@ import Testing
         #expect(try Snapshot.open(at: path).nextRowNumber == 41)
     }
 
+    /// A repair that was killed between its two renames has put the old catalog aside and left the new one beside its place.
+    @Test func anInterruptedExchangeOfCatalogsIsEnded() throws {
+        do {
+            let writer = try StoreWriter.create(at: path, schema: fixtureSchema)
+            try writer.append(fixtureBlock(0..<10, prefix: ""))
+            try writer.commit()
+            _ = try writer.delete(identifiers: ["2", "5"])
+            try writer.commit()
+        }
+        #expect(rename(path + "/catalog", path + "/catalog.repaired") == 0)
+        let report = try StoreRepair.run(at: path)
+        #expect(!report.isChanged && report.rowCount == 8)
+        #expect(try identifiers(path) == ["0", "1", "3", "4", "6", "7", "8", "9"])
+        #expect(try fileNames(inDirectory: path).allSatisfy { $0 != "catalog.repaired" })
+    }
+
+    @Test func anUnfinishedCatalogOfAnInterruptedRepairIsRemoved() throws {
+        do {
+            let writer = try StoreWriter.create(at: path, schema: fixtureSchema)
+            try writer.append(fixtureBlock(0..<10, prefix: ""))
+            try writer.commit()
+        }
+        try createDirectory(path + "/catalog.repaired")
+        try copyFile(path + "/lorif.store", temporaryPath: path + "/tmp/x", as: path + "/catalog.repaired/data.mdb")
+        #expect(try !StoreRepair.run(at: path).isChanged)
+        #expect(try fileNames(inDirectory: path).allSatisfy { $0 != "catalog.repaired" })
+        #expect(try Snapshot.open(at: path).verify(level: .deep).isSound)
+    }
+
     @Test(arguments: [false, true]) func savesTheWholeBlocksOfADamagedSegment(losesCatalog: Bool) throws {
         let rowsPerBlock = fixtureSchema.rowsPerBlock
         let rowCount = 2 * rowsPerBlock + 10

@@ -8,6 +8,9 @@
 /// since fsync reports what could not be written.
 void lorif_begin_writeback(int descriptor, int64_t offset, int64_t byte_count);
 
+/// Gives a file at least that length, with all its blocks: 0, or -1 and errno. What the file system cannot do is no error.
+int lorif_allocate(int descriptor, int64_t byte_count);
+
 /// Lets malloc keep freed buffers of up to 256 MiB for the next one instead of giving their pages back to the kernel each time.
 ///
 /// A scan or an ingest takes and frees buffers of the same few sizes all the time; mapping and clearing their pages anew took a
