@@ -22,7 +22,8 @@ public func calibrateMachine(
     costs.merge(try calibration.queryCosts()) { $1 }
     try control.cancellation.check()
     control.report(ProgressUpdate(stage: "disk", completedCount: 0, totalCount: nil, byteCount: 0))
-    let disk = try DiskCalibration(folder: folder, workers: 4 * workers, cancellation: control.cancellation)
+    let disk = try DiskCalibration(folder: folder, processorCount: workers, cancellation: control.cancellation)
+    costs[Work.mapping.name] = [MachineModel.Point(1, disk.mappingNanosecondsPerByte)]
     return MachineModel(
         machine: .current, memoryBytesPerSecond: calibration.memoryBytesPerSecond(),
         cachedDiskBytesPerSecond: disk.cachedBytesPerSecond, directDiskBytesPerSecond: disk.directBytesPerSecond,

@@ -9,13 +9,16 @@ struct DiskCalibration {
     let cachedBytesPerSecond: Double
     /// Past the page cache; 0 where the file system has no direct reads.
     let directBytesPerSecond: Double
+    /// What a thread takes for each byte that is in memory but not yet in the process, besides looking at it.
+    let mappingNanosecondsPerByte: Double
 
     private static let byteCount = 256 << 20
     private static let readByteCount = 2 << 20
     private static let roundCount = 3
 
     /// Writes a file into a folder, reads it both ways by turns and removes it; the medians.
-    init(folder: String, workers: Int, cancellation: Cancellation) throws {
+    init(folder: String, processorCount: Int, cancellation: Cancellation) throws {
+        let workers = 4 * processorCount
         let path = folder + "/.lorif-calibration-\(UUID().uuidString)"
         var file = try DurableFile(temporaryPath: path)
         var state: UInt64 = 1
@@ -46,6 +49,16 @@ struct DiskCalibration {
                     if let bytes = try file.read(range) { _ = xxh3(bytes.bytes(range).span) }
                 })
         }
+        var mapping: [Double] = []
+        for _ in 0..<Self.roundCount {
+            let mapped = try reader.map()
+            func look() throws -> Double {
+                try Self.rate(workers: processorCount) { _ = xxh3(mapped.bytes($0).span) }
+            }
+            let (first, second) = (try look(), try look())
+            mapping.append(max(0, 1 / first - 1 / second) * Double(processorCount) * 1e9)
+        }
+        mappingNanosecondsPerByte = mapping.sorted()[Self.roundCount / 2]
         cachedBytesPerSecond = cached.sorted()[Self.roundCount / 2]
         directBytesPerSecond = direct.isEmpty ? 0 : direct.sorted()[direct.count / 2]
     }

@@ -12,6 +12,8 @@ struct KernelCalibration {
     private let rowCount = 1024
     private let matrixRows = 32
     private let length = 64
+    /// For what a row costs besides its numbers.
+    private let shortLength = 16
     private let layer = LayerSchema(name: "", inputDimension: 64, outputDimension: 64, form: .factors(rank: 1))
     private let denseLayer = LayerSchema(name: "", inputDimension: 64, outputDimension: 64, form: .dense)
     /// Bytes of pages of each thread.
@@ -61,91 +63,122 @@ struct KernelCalibration {
 
     /// What pages in one encoding cost: decoded, and by the kernels that work on codes.
     func costs(of encoding: Encoding) -> [String: [MachineModel.Point]] {
-        let numbersPerSide = numbers(rowCount * length, seed: 1)
-        let factors = pages(
-            encodeVectors(numbersPerSide.span, rowCount: rowCount, length: length, encoding: encoding))
+        func factors(_ length: Int) -> [[[UInt8]]] {
+            pages(
+                encodeVectors(
+                    numbers(rowCount * length, seed: 1).span, rowCount: rowCount, length: length, encoding: encoding))
+        }
+        let long = factors(length)
+        let short = factors(shortLength)
         let matrices = pages(
             encodeVectors(
                 numbers(matrixRows * length * length, seed: 5).span, rowCount: matrixRows, length: length * length,
                 encoding: encoding))
         var costs: [String: [MachineModel.Point]] = [:]
+        func add(_ work: Work, _ count: Int, _ nanoseconds: Double) {
+            costs[work.name, default: []].append(.init(count, nanoseconds))
+        }
 
         let decoding = secondsPerPass { worker, index in
-            let set = factors[worker]
-            let page = set[index % set.count]
+            let page = long[worker][index % long[worker].count]
             _ = xxh3(page.span.bytes)
             var values = [Float](repeating: 0, count: rowCount * length)
             var span = values.mutableSpan
             decodeVectors(page.span.bytes, rowCount: rowCount, length: length, encoding: encoding, into: &span)
         }
-        costs[Work.decoding(encoding).name] = [.init(1, decoding * 1e9 / Double(rowCount * length))]
+        add(.decoding(encoding), 1, decoding * 1e9 / Double(rowCount * length))
 
-        /// One point of a kernel, and what preparing it takes.
-        func add(_ work: Work, count: Int, dense: Bool = false, units: Int, prepare: () -> PageScorer) -> Double {
-            let started = ContinuousClock.now
-            let scorer = prepare()
-            let prepared = (ContinuousClock.now - started) / .seconds(1)
-            let rows = dense ? matrixRows : rowCount
-            let pass = secondsPerPass { worker, index in
-                var scores = [Float](repeating: 0, count: scorer.queryCount * rows)
-                var bounds = [Float](repeating: 0, count: scorer.hasBounds ? scores.count : 0)
-                var scoreSpan = scores.mutableSpan
-                var boundSpan = bounds.mutableSpan
-                let set = dense ? matrices[worker] : factors[worker]
-                if dense {
-                    let page = set[index % set.count]
-                    _ = xxh3(page.span.bytes)
-                    scorer.accumulate(
-                        dense: page.span.bytes, rows: 0..<rows, rowCount: rows, into: &scoreSpan, bounds: &boundSpan)
-                } else {
-                    let (left, right) = (set[2 * index % set.count], set[(2 * index + 1) % set.count])
-                    _ = xxh3(left.span.bytes)
-                    _ = xxh3(right.span.bytes)
-                    scorer.accumulate(
-                        left: left.span.bytes, right: right.span.bytes, rows: 0..<rows, rowCount: rows,
-                        into: &scoreSpan, bounds: &boundSpan)
-                }
+        let vectors = numbers(256 * length * length, seed: 2)
+        /// Nanoseconds of a row for pairs of vectors of two lengths, as so much for a number and so much for the row.
+        func addPairs(_ work: Work, _ rowWork: Work, _ count: Int, _ make: (LayerSchema, Int) -> PageScorer) -> Double {
+            func layer(_ length: Int) -> LayerSchema {
+                LayerSchema(name: "", inputDimension: length, outputDimension: length, form: .factors(rank: 1))
             }
-            costs[work.name, default: []].append(.init(count, pass * 1e9 / Double(rows * units)))
+            let started = ContinuousClock.now
+            let scorer = make(layer(length), length)
+            let prepared = (ContinuousClock.now - started) / .seconds(1)
+            let whole = nanosecondsPerRow(scorer, factors: long)
+            let part = nanosecondsPerRow(make(layer(shortLength), shortLength), factors: short)
+            let slope = max(0, whole - part) / Double(2 * (length - shortLength))
+            let perNumber = min(slope, whole / Double(2 * length))
+            add(work, count, perNumber)
+            add(rowWork, count, whole - perNumber * Double(2 * length))
             return prepared
         }
-        let vectors = numbers(256 * length * length, seed: 2)
-        func factorForm(_ count: Int) -> QueryForm {
-            .factors(rank: 1, left: Array(vectors.prefix(count * length)), right: Array(vectors.suffix(count * length)))
-        }
-        func fullForm(_ count: Int) -> QueryForm { .full(Array(vectors.prefix(count * length * length))) }
-
         for count in [1, 2, 4, 16, 64, 256] {
-            let seconds = add(.pairs(encoding), count: count, units: 2 * length) {
-                PageScorer(layer: layer, encoding: encoding, queryCount: count, form: factorForm(count))
+            let seconds = addPairs(.pairs(encoding), .pairRows(encoding), count) { layer, length in
+                PageScorer(
+                    layer: layer, encoding: encoding, queryCount: count,
+                    form: .factors(
+                        rank: 1, left: Array(vectors.prefix(count * length)),
+                        right: Array(vectors.suffix(count * length))))
             }
             costs[Work.pairTables(encoding).name] = [.init(1, seconds * 1e9 / Double(count * 2 * length))]
         }
-        let contracts = PageScorer.canScore(layer: layer, encoding: encoding, queryRank: nil, allowsEstimates: true)
-        for count in [1, 4, 16, 64] where contracts {
-            let seconds = add(.contraction(encoding), count: count, units: length * length) {
-                PageScorer(layer: layer, encoding: encoding, queryCount: count, form: fullForm(count))
-            }
-            costs[Work.contractionTables(encoding).name] = [
-                .init(1, seconds * 1e9 / Double(count * length * length))
-            ]
-        }
-        for count in [1, 8, 64] {
-            let seconds = add(.dense(encoding), count: count, dense: true, units: length * length) {
-                PageScorer(layer: denseLayer, encoding: encoding, queryCount: count, form: fullForm(count))
-            }
-            costs[Work.denseTables(encoding).name] = [.init(1, seconds * 1e9 / Double(count * length * length))]
-        }
         for count in [1, 8, 32] {
             let pairCount = Plan.leadingPairCount
-            _ = add(.leadingPairs(encoding), count: count * pairCount, units: 2 * length) {
+            _ = addPairs(.leadingPairs(encoding), .leadingPairRows(encoding), count * pairCount) { layer, length in
                 PageScorer(
                     layer: layer, encoding: encoding, queryCount: count, pairCount: pairCount,
                     left: Array(vectors.prefix(count * pairCount * length)),
                     right: Array(vectors.suffix(count * pairCount * length)))
             }
         }
+        let size = length * length
+        func whole(_ work: Work, _ tables: Work, _ count: Int, _ layer: LayerSchema, _ pages: [[[UInt8]]]) {
+            let started = ContinuousClock.now
+            let scorer = PageScorer(
+                layer: layer, encoding: encoding, queryCount: count, form: .full(Array(vectors.prefix(count * size))))
+            let prepared = (ContinuousClock.now - started) / .seconds(1)
+            let cost =
+                layer.rank == nil
+                ? nanosecondsPerRow(scorer, matrices: pages) : nanosecondsPerRow(scorer, factors: pages)
+            add(work, count, cost / Double(size))
+            costs[tables.name] = [.init(1, prepared * 1e9 / Double(count * size))]
+        }
+        let contracts = PageScorer.canScore(layer: layer, encoding: encoding, queryRank: nil, allowsEstimates: true)
+        for count in [1, 4, 16, 64] where contracts {
+            whole(.contraction(encoding), .contractionTables(encoding), count, layer, long)
+        }
+        for count in [1, 8, 64] { whole(.dense(encoding), .denseTables(encoding), count, denseLayer, matrices) }
         return costs
+    }
+
+    private func nanosecondsPerRow(_ scorer: PageScorer, factors: [[[UInt8]]]) -> Double {
+        secondsPerPass { worker, index in
+            let set = factors[worker]
+            let (left, right) = (set[2 * index % set.count], set[(2 * index + 1) % set.count])
+            _ = xxh3(left.span.bytes)
+            _ = xxh3(right.span.bytes)
+            accumulate(scorer, rowCount: rowCount) { scores, bounds in
+                scorer.accumulate(
+                    left: left.span.bytes, right: right.span.bytes, rows: 0..<rowCount, rowCount: rowCount,
+                    into: &scores, bounds: &bounds)
+            }
+        } * 1e9 / Double(rowCount)
+    }
+
+    private func nanosecondsPerRow(_ scorer: PageScorer, matrices: [[[UInt8]]]) -> Double {
+        secondsPerPass { worker, index in
+            let page = matrices[worker][index % matrices[worker].count]
+            _ = xxh3(page.span.bytes)
+            accumulate(scorer, rowCount: matrixRows) { scores, bounds in
+                scorer.accumulate(
+                    dense: page.span.bytes, rows: 0..<matrixRows, rowCount: matrixRows, into: &scores,
+                    bounds: &bounds)
+            }
+        } * 1e9 / Double(matrixRows)
+    }
+
+    /// Scores of one pass, which nobody wants.
+    private func accumulate(
+        _ scorer: PageScorer, rowCount: Int, _ body: (inout MutableSpan<Float>, inout MutableSpan<Float>) -> Void
+    ) {
+        var scores = [Float](repeating: 0, count: scorer.queryCount * rowCount)
+        var bounds = [Float](repeating: 0, count: scorer.hasBounds ? scores.count : 0)
+        var scoreSpan = scores.mutableSpan
+        var boundSpan = bounds.mutableSpan
+        body(&scoreSpan, &boundSpan)
     }
 
     /// Matrix products with decoded rows.
@@ -156,8 +189,11 @@ struct KernelCalibration {
         let tile = LayerTile(layer: layer, rowCount: rowCount, left: side, right: side)
         let denseTile = LayerTile(
             layer: denseLayer, rowCount: matrixRows, dense: Array(vectors.prefix(matrixRows * length * length)))
-        func add(_ work: Work, _ count: Int, _ layer: LayerSchema, _ form: QueryForm, _ tile: LayerTile, units: Int) {
-            let scorer = LayerScorer(layer: layer, queryCount: count, form: form)
+        func add(
+            _ work: Work, _ count: Int, _ layer: LayerSchema, _ form: QueryForm, _ tile: LayerTile, units: Int,
+            _ strategy: ScoringStrategy
+        ) {
+            let scorer = LayerScorer(layer: layer, queryCount: count, form: form, strategy: strategy)
             let workspaces = (0..<workers).map { _ in Workspace() }
             let pass = secondsPerPass { worker, _ in
                 var scores = [Float](repeating: 0, count: count * tile.rowCount)
@@ -170,9 +206,11 @@ struct KernelCalibration {
             let full = QueryForm.full(Array(vectors.prefix(count * length * length)))
             let factors = QueryForm.factors(
                 rank: 1, left: Array(vectors.prefix(count * length)), right: Array(vectors.suffix(count * length)))
-            add(.pairProducts, count, layer, factors, tile, units: 2 * length)
-            add(.contractionProducts, count, layer, full, tile, units: length * length)
-            add(.denseProducts, count, denseLayer, full, denseTile, units: length * length)
+            let size = length * length
+            add(.pairProducts, count, layer, factors, tile, units: 2 * length, .factorProducts)
+            add(.contractionProducts, count, layer, full, tile, units: size, .contraction)
+            add(.reconstructionProducts, count, layer, full, tile, units: size, .reconstruction)
+            add(.denseProducts, count, denseLayer, full, denseTile, units: size, .denseProduct)
         }
         return costs
     }

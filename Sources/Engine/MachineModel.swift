@@ -46,18 +46,20 @@ public struct MachineModel: Codable, Sendable, Hashable {
 
 /// Kinds of work that a query consists of, each with its unit.
 enum Work: Hashable {
-    /// Pairs of query components against factors in their pages: c · (d1 + d2) numbers of a row; by pairs.
+    /// Pairs of query components against factors in their pages: c · (d1 + d2) numbers of a row, and besides c for the row; by pairs.
     case pairs(Encoding)
+    case pairRows(Encoding)
     /// The same by the rough tables of `leadingPairs`.
     case leadingPairs(Encoding)
+    case leadingPairRows(Encoding)
     /// Full queries against factors in their pages: c · d1 · d2 of a row; by queries.
     case contraction(Encoding)
     /// Queries against matrices in their pages: d1 · d2 of a row; by queries.
     case dense(Encoding)
     /// Pages to f32: numbers of a row.
     case decoding(Encoding)
-    /// Matrix products with decoded rows, units as above.
-    case pairProducts, contractionProducts, denseProducts
+    /// Matrix products with decoded rows, units as above; with rows of rank 1 made into matrices, d1 · d2 of a row.
+    case pairProducts, contractionProducts, reconstructionProducts, denseProducts
     /// Making tables of queries: numbers of a query (pairs · (d1 + d2), or d1 · d2).
     case pairTables(Encoding)
     case contractionTables(Encoding)
@@ -68,17 +70,22 @@ enum Work: Hashable {
     case refinement
     /// A score offered to a ranked list.
     case ranking
+    /// Bytes of a mapped file that are in memory but not yet in this process.
+    case mapping
 
     /// As in the file of a model.
     var name: String {
         switch self {
         case .pairs(let encoding): "pairs.\(encoding.name)"
+        case .pairRows(let encoding): "pairs.rows.\(encoding.name)"
         case .leadingPairs(let encoding): "leadingPairs.\(encoding.name)"
+        case .leadingPairRows(let encoding): "leadingPairs.rows.\(encoding.name)"
         case .contraction(let encoding): "contraction.\(encoding.name)"
         case .dense(let encoding): "dense.\(encoding.name)"
         case .decoding(let encoding): "decoding.\(encoding.name)"
         case .pairProducts: "products.pairs"
         case .contractionProducts: "products.contraction"
+        case .reconstructionProducts: "products.reconstruction"
         case .denseProducts: "products.dense"
         case .pairTables(let encoding): "tables.pairs.\(encoding.name)"
         case .contractionTables(let encoding): "tables.contraction.\(encoding.name)"
@@ -86,6 +93,7 @@ enum Work: Hashable {
         case .singularPairs: "singularPairs"
         case .refinement: "refinement"
         case .ranking: "ranking"
+        case .mapping: "mapping"
         }
     }
 }

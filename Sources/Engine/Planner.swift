@@ -41,10 +41,7 @@ struct Planner {
         }
         let scanCount = (queryCount + queriesPerScan - 1) / queriesPerScan
 
-        // Self-influence by itself reads no factors of rows that have coordinates.
-        let layerByteCounts =
-            demand.method.needsQueries ? statistics.layerByteCounts : statistics.uncoveredLayerByteCounts
-        let vectorBytes = demand.layers.reduce(0) { $0 + layerByteCounts[$1] }
+        let vectorBytes = vectorByteCount
         let share = Double(vectorBytes) / Double(segmentBytes)
         let directBytes = directSegments.reduce(0) { $0 + statistics.segments[$1].byteCount }
         // What was read past the page cache must be read again by the next scan.
@@ -71,6 +68,13 @@ struct Planner {
     }
 
     // MARK: Reading
+
+    /// Stored bytes of factors that one scan reads.
+    private var vectorByteCount: Int {
+        // Self-influence by itself reads no factors of rows that have coordinates.
+        let counts = demand.method.needsQueries ? statistics.layerByteCounts : statistics.uncoveredLayerByteCounts
+        return demand.layers.reduce(0) { $0 + counts[$1] }
+    }
 
     /// Share of a segment in memory from which on it is read where it is mapped.
     private static let residentShare = 0.5
@@ -163,7 +167,8 @@ struct Planner {
         ScanCost(
             machine: machine, schema: schema, rowCount: statistics.rowCount, layers: demand.layers,
             queryCount: queryCount, queryRank: queryRank, isFolded: form == .folded, basisRanks: demand.basisRanks,
-            rankedCount: demand.rankedCount, projectedRowCount: projectedRowCount
+            rankedCount: demand.rankedCount, projectedRowCount: projectedRowCount,
+            sampledBlockRowCount: 2 * statistics.largestBlockRowCount, byteCount: vectorByteCount
         ).seconds(kernel, workers: workers, readsQueries: demand.method.needsQueries)
     }
 

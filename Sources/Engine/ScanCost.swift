@@ -15,12 +15,18 @@ struct ScanCost {
     let rankedCount: Int
     /// Rows whose coordinates are computed from their factors.
     let projectedRowCount: Int
+    /// Rows of the blocks of which some are scored before the scan, to measure errors.
+    let sampledBlockRowCount: Int
+    /// Stored bytes that a scan reads.
+    let byteCount: Int
 
     private struct Sum {
         var preparation = 0.0
         var scan = 0.0
     }
 
+    /// Starting threads and meeting every page for the first time.
+    private static let startSeconds = 1e-3
     /// Rows that are scored again for each ranked one: the first block's best, and those that later blocks leave open.
     private static let refinedRowsPerRanked = 9.0
     /// Rows whose error is measured where there are no bounds, and the blocks that they are of.
@@ -54,10 +60,11 @@ struct ScanCost {
             if kernel != .tiles && kernel != .pages { addRefinement(layer, kernel, to: &sum) }
         }
         sum.scan += machine.seconds(.ranking, units: Double(rowCount * queryCount))
+        sum.scan += machine.seconds(.mapping, units: Double(byteCount))
         let threads = Double(max(1, workers))
         return (
             sum.preparation / threads,
-            sum.scan / threads + operations / machine.productFlopsPerSecond
+            Self.startSeconds + sum.scan / threads + operations / machine.productFlopsPerSecond
         )
     }
 
@@ -75,11 +82,16 @@ struct ScanCost {
             sum.scan += machine.seconds(.denseProducts, units: rows * products(layer), count: queryCount)
             return
         }
-        let whole = machine.seconds(.contractionProducts, units: rows * products(layer), count: queryCount)
+        let contraction = machine.seconds(.contractionProducts, units: rows * products(layer), count: queryCount)
+        // One query's cost is nearly all that of making matrices, which every further component adds again.
+        let size = rows * Double(layer.gradientLength)
+        let reconstruction =
+            machine.seconds(.reconstructionProducts, units: size, count: queryCount)
+            + machine.seconds(.reconstructionProducts, units: Double((layer.rank ?? 1) - 1) * size)
         let pairs = queryRank.map {
             machine.seconds(.pairProducts, units: rows * numbers(layer), count: queryCount * $0)
         }
-        sum.scan += min(whole, pairs ?? whole)
+        sum.scan += min(contraction, reconstruction, pairs ?? contraction)
     }
 
     private func addPages(_ layer: LayerSchema, to sum: inout Sum) {
@@ -94,7 +106,9 @@ struct ScanCost {
         }
         if let queryRank, !isLowBit || 2 * queryRank < min(layer.inputDimension, layer.outputDimension) {
             let pairCount = queryCount * queryRank
-            sum.scan += machine.seconds(.pairs(encoding), units: rows * numbers(layer), count: pairCount)
+            sum.scan +=
+                machine.seconds(.pairs(encoding), units: rows * numbers(layer), count: pairCount)
+                + machine.seconds(.pairRows(encoding), units: rows * Double(layer.rank ?? 1), count: pairCount)
             let units = Double(pairCount * (layer.inputDimension + layer.outputDimension))
             if isLowBit { sum.preparation += machine.seconds(.pairTables(encoding), units: units) }
             return
@@ -106,8 +120,12 @@ struct ScanCost {
 
     private func addLeadingPairs(_ layer: LayerSchema, to sum: inout Sum) {
         let pairCount = queryCount * Plan.leadingPairCount
-        sum.scan += machine.seconds(
-            .leadingPairs(schema.encoding), units: Double(rowCount) * numbers(layer), count: pairCount)
+        // The rows whose errors are measured first are of blocks that are scored twice.
+        let rows = Double(rowCount + min(rowCount, sampledBlockRowCount))
+        sum.scan +=
+            machine.seconds(.leadingPairs(schema.encoding), units: rows * numbers(layer), count: pairCount)
+            + machine.seconds(
+                .leadingPairRows(schema.encoding), units: rows * Double(layer.rank ?? 1), count: pairCount)
         sum.preparation += machine.seconds(.singularPairs, units: Double(queryCount * layer.gradientLength))
         guard schema.encoding.interleavedRowCount > 1 else { return }
         sum.preparation += machine.seconds(

@@ -27,7 +27,7 @@ def test_rates_are_plausible(measured: dict) -> None:
     assert 1e9 < measured["productFlopsPerSecond"] < 1e15
     assert 1e6 < measured["cachedDiskBytesPerSecond"] < 1e12
     for points in measured["costs"].values():
-        assert all(point["nanoseconds"] > 0 for point in points)
+        assert all(point["nanoseconds"] >= 0 for point in points)
     # 256 queries cost more than one.
     one, many = measured["costs"]["pairs.int8"][0], measured["costs"]["pairs.int8"][-1]
     assert one["nanoseconds"] < many["nanoseconds"]
