@@ -189,10 +189,9 @@ struct KernelCalibration {
         let tile = LayerTile(layer: layer, rowCount: rowCount, left: side, right: side)
         let denseTile = LayerTile(
             layer: denseLayer, rowCount: matrixRows, dense: Array(vectors.prefix(matrixRows * length * length)))
-        func add(
-            _ work: Work, _ count: Int, _ layer: LayerSchema, _ form: QueryForm, _ tile: LayerTile, units: Int,
-            _ strategy: ScoringStrategy
-        ) {
+        func nanosecondsPerRow(
+            _ count: Int, _ layer: LayerSchema, _ form: QueryForm, _ tile: LayerTile, _ strategy: ScoringStrategy
+        ) -> Double {
             let scorer = LayerScorer(layer: layer, queryCount: count, form: form, strategy: strategy)
             let workspaces = (0..<workers).map { _ in Workspace() }
             let pass = secondsPerPass { worker, _ in
@@ -200,13 +199,30 @@ struct KernelCalibration {
                 var span = scores.mutableSpan
                 workspaces[worker].state.withLock { scorer.accumulate(tile, into: &span, workspace: &$0) }
             }
-            costs[work.name, default: []].append(.init(count, pass * 1e9 / Double(tile.rowCount * units)))
+            return pass * 1e9 / Double(tile.rowCount)
         }
+        func add(
+            _ work: Work, _ count: Int, _ layer: LayerSchema, _ form: QueryForm, _ tile: LayerTile, units: Int,
+            _ strategy: ScoringStrategy
+        ) {
+            let cost = nanosecondsPerRow(count, layer, form, tile, strategy)
+            costs[work.name, default: []].append(.init(count, cost / Double(units)))
+        }
+        let size = length * length
+        let one = QueryForm.full(Array(vectors.prefix(size)))
+        let further = 4
+        let fiveLayer = LayerSchema(
+            name: "", inputDimension: length, outputDimension: length, form: .factors(rank: 1 + further))
+        let sides = (0...further).flatMap { _ in side }
+        let fiveTile = LayerTile(layer: fiveLayer, rowCount: rowCount, left: sides, right: sides)
+        let added =
+            nanosecondsPerRow(1, fiveLayer, one, fiveTile, .reconstruction)
+            - nanosecondsPerRow(1, layer, one, tile, .reconstruction)
+        costs[Work.furtherComponents.name] = [.init(1, max(0, added) / Double(further * size))]
         for count in [1, 4, 16, 64, 256] {
             let full = QueryForm.full(Array(vectors.prefix(count * length * length)))
             let factors = QueryForm.factors(
                 rank: 1, left: Array(vectors.prefix(count * length)), right: Array(vectors.suffix(count * length)))
-            let size = length * length
             add(.pairProducts, count, layer, factors, tile, units: 2 * length, .factorProducts)
             add(.contractionProducts, count, layer, full, tile, units: size, .contraction)
             add(.reconstructionProducts, count, layer, full, tile, units: size, .reconstruction)

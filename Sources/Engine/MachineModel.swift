@@ -60,6 +60,8 @@ enum Work: Hashable {
     case decoding(Encoding)
     /// Matrix products with decoded rows, units as above; with rows of rank 1 made into matrices, d1 · d2 of a row.
     case pairProducts, contractionProducts, reconstructionProducts, denseProducts
+    /// A further component of a row that is made into a matrix: d1 · d2.
+    case furtherComponents
     /// Making tables of queries: numbers of a query (pairs · (d1 + d2), or d1 · d2).
     case pairTables(Encoding)
     case contractionTables(Encoding)
@@ -87,6 +89,7 @@ enum Work: Hashable {
         case .contractionProducts: "products.contraction"
         case .reconstructionProducts: "products.reconstruction"
         case .denseProducts: "products.dense"
+        case .furtherComponents: "reconstruction.components"
         case .pairTables(let encoding): "tables.pairs.\(encoding.name)"
         case .contractionTables(let encoding): "tables.contraction.\(encoding.name)"
         case .denseTables(let encoding): "tables.dense.\(encoding.name)"

@@ -24,6 +24,19 @@ struct PageScan: Sendable {
     private static let marginDeviations = 5.0
     private static let sampledBlockCount = 2
     private static let sampledRowCount = 64
+    /// The same over all queries, of which each has at least `fewestSampledRows`: scoring a row exactly takes its time.
+    private static let sampledScoreCount = 512
+    private static let fewestSampledRows = 16
+
+    /// Rows of each sampled block.
+    private static func sampledRows(queryCount: Int) -> Int {
+        max(fewestSampledRows, min(sampledRowCount, sampledScoreCount / max(1, queryCount)))
+    }
+
+    /// Scores that measuring the margins of so many queries takes.
+    static func sampledScores(queryCount: Int) -> Int {
+        sampledBlockCount * sampledRows(queryCount: queryCount) * queryCount
+    }
 
     /// The same scan with margins for estimates without bounds: five times the root mean square of the errors of some rows of
     /// some blocks, the same rows whatever the number of workers.
@@ -32,12 +45,13 @@ struct PageScan: Sendable {
         var squares = [Double](repeating: 0, count: queryCount)
         var sampleCount = 0
         var meter = ScanMeter()
+        let sampledRows = Self.sampledRows(queryCount: queryCount)
         let blockStep = max(1, rows.blocks.count / Self.sampledBlockCount)
         for index in stride(from: 0, to: rows.blocks.count, by: blockStep).prefix(Self.sampledBlockCount) {
             let block = rows.blocks[index]
             let pages = BlockPages(reader: try rows.snapshot.segmentReader(block.segment), block: block)
             let found = try scores(of: pages, meter: &meter, check: {})
-            for row in stride(from: 0, to: block.rowCount, by: max(1, block.rowCount / Self.sampledRowCount)) {
+            for row in stride(from: 0, to: block.rowCount, by: max(1, block.rowCount / sampledRows)) {
                 sampleCount += 1
                 for query in 0..<queryCount {
                     let exact = exactScore(row, query: query, pages: pages, found, refiner)

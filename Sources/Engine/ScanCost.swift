@@ -29,8 +29,6 @@ struct ScanCost {
     private static let startSeconds = 1e-3
     /// Rows that are scored again for each ranked one: the first block's best, and those that later blocks leave open.
     private static let refinedRowsPerRanked = 9.0
-    /// Rows whose error is measured where there are no bounds, and the blocks that they are of.
-    private static let sampledRowCount = 128.0
 
     /// Seconds of preparing and of scanning from memory, with so many processors at work.
     func seconds(
@@ -57,7 +55,7 @@ struct ScanCost {
             case .pages, .wholeNumbers, .tables: addPages(layer, to: &sum)
             case .leadingPairs: addLeadingPairs(layer, to: &sum)
             }
-            if kernel != .tiles && kernel != .pages { addRefinement(layer, kernel, to: &sum) }
+            if kernel != .tiles && kernel != .pages { addRefinement(layer, kernel, workers: workers, to: &sum) }
         }
         sum.scan += machine.seconds(.ranking, units: Double(rowCount * queryCount))
         sum.scan += machine.seconds(.mapping, units: Double(byteCount))
@@ -83,11 +81,10 @@ struct ScanCost {
             return
         }
         let contraction = machine.seconds(.contractionProducts, units: rows * products(layer), count: queryCount)
-        // One query's cost is nearly all that of making matrices, which every further component adds again.
         let size = rows * Double(layer.gradientLength)
         let reconstruction =
             machine.seconds(.reconstructionProducts, units: size, count: queryCount)
-            + machine.seconds(.reconstructionProducts, units: Double((layer.rank ?? 1) - 1) * size)
+            + machine.seconds(.furtherComponents, units: Double((layer.rank ?? 1) - 1) * size)
         let pairs = queryRank.map {
             machine.seconds(.pairProducts, units: rows * numbers(layer), count: queryCount * $0)
         }
@@ -132,12 +129,13 @@ struct ScanCost {
             .pairTables(schema.encoding), units: Double(pairCount * (layer.inputDimension + layer.outputDimension)))
     }
 
-    private func addRefinement(_ layer: LayerSchema, _ kernel: Plan.Kernel, to sum: inout Sum) {
+    private func addRefinement(_ layer: LayerSchema, _ kernel: Plan.Kernel, workers: Int, to sum: inout Sum) {
         let work = queryRank.map { Double($0) * numbers(layer) } ?? products(layer)
         let rows = Self.refinedRowsPerRanked * Double(rankedCount)
         sum.scan += machine.seconds(.refinement, units: min(rows, Double(rowCount)) * Double(queryCount) * work)
         guard kernel == .leadingPairs else { return }
-        let sampled = min(Self.sampledRowCount, Double(rowCount)) * Double(queryCount)
-        sum.scan += machine.seconds(.refinement, units: sampled * work)
+        let sampled = min(PageScan.sampledScores(queryCount: queryCount), rowCount * queryCount)
+        // By one thread, before the others start.
+        sum.scan += Double(workers) * machine.seconds(.refinement, units: Double(sampled) * work)
     }
 }

@@ -45,8 +45,8 @@ import Testing
         cached: Double = 1e9, direct: Double = 1e9, _ exceptions: [Work: [MachineModel.Point]] = [:]
     ) -> MachineModel {
         var works: [Work] = [
-            .pairProducts, .contractionProducts, .reconstructionProducts, .denseProducts, .singularPairs, .refinement,
-            .ranking, .mapping,
+            .pairProducts, .contractionProducts, .reconstructionProducts, .denseProducts, .furtherComponents,
+            .singularPairs, .refinement, .ranking, .mapping,
         ]
         for encoding in Encoding.allCases {
             works += [
@@ -161,11 +161,16 @@ import Testing
             #expect(MachineModel.standard.seconds(.decoding(encoding), units: 1) > 0)
             #expect(MachineModel.standard.seconds(.dense(encoding), units: 1) > 0)
             #expect(MachineModel.standard.seconds(.leadingPairs(encoding), units: 1, count: 8) > 0)
-            #expect(MachineModel.standard.seconds(.pairs(encoding), units: 1) > 0)
+            let pairs = MachineModel.standard.seconds(.pairs(encoding), units: 1)
+            #expect(pairs + MachineModel.standard.seconds(.pairRows(encoding), units: 1) > 0)
             guard encoding.interleavedRowCount > 1 || encoding == .int8 else { continue }
             #expect(MachineModel.standard.seconds(.contraction(encoding), units: 1) > 0)
         }
-        for work in [Work.pairProducts, .contractionProducts, .denseProducts, .singularPairs, .refinement, .ranking] {
+        let works: [Work] = [
+            .pairProducts, .contractionProducts, .reconstructionProducts, .denseProducts, .furtherComponents,
+            .singularPairs, .refinement, .ranking, .mapping,
+        ]
+        for work in works {
             #expect(MachineModel.standard.seconds(work, units: 1) > 0)
         }
     }
