@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from harness import BINARY, ENVIRONMENT, refused, run, write_batch
 from test_oracle import random_layers
 
@@ -31,6 +33,13 @@ def test_rates_are_plausible(measured: dict) -> None:
     # 256 queries cost more than one.
     one, many = measured["costs"]["pairs.int8"][0], measured["costs"]["pairs.int8"][-1]
     assert one["nanoseconds"] < many["nanoseconds"]
+
+
+def test_the_page_of_the_format_names_every_cost(measured: dict) -> None:
+    page = (ROOT / "Formats/machine.md").read_text(encoding="utf-8").split("| cost | unit |")[1]
+    documented = {name for row in page.splitlines() for name in re.findall(r"`([A-Za-z.]+)`", row.partition("|")[2])}
+    names = {re.sub(r"\.(f32|f16|bf16|int8|q[1-4])$", ".E", name) for name in measured["costs"]}
+    assert names == documented
 
 
 @pytest.fixture
