@@ -22,11 +22,13 @@ struct PageScan: Sendable {
 
     /// Standard deviations by which an estimate may be off, where there are no bounds.
     private static let marginDeviations = 5.0
-    private static let sampledBlockCount = 2
-    private static let sampledRowCount = 64
+    private static let sampledBlockCount = 4
+    /// The first live rows of a sampled block, of which `sampledRows` are scored again.
+    private static let sampledPrefixCount = 128
+    private static let sampledRowCount = 32
     /// The same over all queries, of which each has at least `fewestSampledRows`: scoring a row exactly takes its time.
     private static let sampledScoreCount = 512
-    private static let fewestSampledRows = 16
+    private static let fewestSampledRows = 8
 
     /// Rows of each sampled block.
     private static func sampledRows(queryCount: Int) -> Int {
@@ -40,29 +42,41 @@ struct PageScan: Sendable {
 
     /// The same scan with margins for estimates without bounds: five times the root mean square of the errors of some rows of
     /// some blocks, the same rows whatever the number of workers.
-    func measuringMargins(_ rows: LiveRows) throws -> PageScan {
+    func measuringMargins(_ rows: LiveRows, workers: Int) throws -> PageScan {
         guard let refiner, !hasBounds else { return self }
-        var squares = [Double](repeating: 0, count: queryCount)
-        var sampleCount = 0
-        var meter = ScanMeter()
-        let sampledRows = Self.sampledRows(queryCount: queryCount)
         let blockStep = max(1, rows.blocks.count / Self.sampledBlockCount)
-        for index in stride(from: 0, to: rows.blocks.count, by: blockStep).prefix(Self.sampledBlockCount) {
-            let block = rows.blocks[index]
-            let pages = BlockPages(reader: try rows.snapshot.segmentReader(block.segment), block: block)
-            let found = try scores(of: pages, meter: &meter, check: {})
-            for row in stride(from: 0, to: block.rowCount, by: max(1, block.rowCount / sampledRows)) {
-                sampleCount += 1
-                for query in 0..<queryCount {
-                    let exact = exactScore(row, query: query, pages: pages, found, refiner)
-                    let error = Double(found.scores[query * block.rowCount + row]) - exact
-                    squares[query] += error * error
-                }
+        let blocks = Array(stride(from: 0, to: rows.blocks.count, by: blockStep).prefix(Self.sampledBlockCount))
+        let samples = try mapConcurrently(below: blocks.count, workers: workers) { place in
+            try squaredErrors(rows.blocks[blocks[place]], of: rows, refiner)
+        }
+        let sampleCount = Double(samples.reduce(0) { $0 + $1.rowCount })
+        var result = self
+        result.margins = (0..<queryCount).map { query in
+            let sum = samples.reduce(0) { $0 + $1.squares[query] }
+            return Float(Self.marginDeviations * (sum / sampleCount).squareRoot())
+        }
+        return result
+    }
+
+    /// By query, the sum of the squared errors of the estimates of some rows of a block.
+    private func squaredErrors(
+        _ block: LiveRows.Block, of rows: LiveRows, _ refiner: RowRefiner
+    ) throws -> (squares: [Double], rowCount: Int) {
+        var meter = ScanMeter()
+        let pages = BlockPages(reader: try rows.snapshot.segmentReader(block.segment), block: block)
+        let count = min(Self.sampledPrefixCount, block.rowCount)
+        let found = try scores(
+            of: pages, upTo: count == 0 ? 0 : pages.storedRow(ofLive: count - 1) + 1, meter: &meter, check: {})
+        let sampled = stride(from: 0, to: count, by: max(1, count / Self.sampledRows(queryCount: queryCount)))
+        var squares = [Double](repeating: 0, count: queryCount)
+        for row in sampled {
+            for query in 0..<queryCount {
+                let exact = exactScore(row, query: query, pages: pages, found, refiner)
+                let error = Double(found.scores[query * block.rowCount + row]) - exact
+                squares[query] += error * error
             }
         }
-        var result = self
-        result.margins = squares.map { Float(Self.marginDeviations * ($0 / Double(sampleCount)).squareRoot()) }
-        return result
+        return (squares, Array(sampled).count)
     }
 
     /// A live row's score for one query, in Double.
@@ -88,9 +102,12 @@ struct PageScan: Sendable {
         var payloads: [BlockPages.LayerPayloads]
     }
 
-    /// Scores every live row of a block.
-    func scores(of pages: BlockPages, meter: inout ScanMeter, check: () throws -> Void) throws -> Scores {
+    /// Scores every live row of a block, or those that are stored before a row; the others' scores are 0.
+    func scores(
+        of pages: BlockPages, upTo end: Int? = nil, meter: inout ScanMeter, check: () throws -> Void
+    ) throws -> Scores {
         let rowCount = pages.storedRowCount
+        let end = end ?? rowCount
         var scores = [Float](repeating: 0, count: queryCount * rowCount)
         var bounds = [Float](repeating: 0, count: hasBounds ? scores.count : 0)
         var payloads: [BlockPages.LayerPayloads] = []
@@ -100,7 +117,7 @@ struct PageScan: Sendable {
             guard let rank = pages.reader.schema.layers[layer].rank else {
                 var page = try pages.open(.dense, layer: layer, meter: &meter)
                 let byteCount = page.bytes.span.byteCount
-                for rows in pieces(rowCount, scorer.pieceRowCount(byteCount: byteCount, rowCount: rowCount)) {
+                for rows in pieces(end, rowCount, scorer.pieceRowCount(byteCount: byteCount, rowCount: rowCount)) {
                     meter.timing(\.readSeconds) { page.check(upTo: rows.upperBound, of: rowCount) }
                     meter.timing(\.arithmeticSeconds) {
                         var scores = scores.mutableSpan
@@ -118,7 +135,7 @@ struct PageScan: Sendable {
                 var left = try pages.open(.left, layer: layer, component: component, meter: &meter)
                 var right = try pages.open(.right, layer: layer, component: component, meter: &meter)
                 let byteCount = left.bytes.span.byteCount + right.bytes.span.byteCount
-                for rows in pieces(rowCount, scorer.pieceRowCount(byteCount: byteCount, rowCount: rowCount)) {
+                for rows in pieces(end, rowCount, scorer.pieceRowCount(byteCount: byteCount, rowCount: rowCount)) {
                     meter.timing(\.readSeconds) {
                         left.check(upTo: rows.upperBound, of: rowCount)
                         right.check(upTo: rows.upperBound, of: rowCount)
@@ -143,9 +160,10 @@ struct PageScan: Sendable {
             payloads: payloads)
     }
 
-    /// Consecutive ranges of rows that are checked and scored together.
-    private func pieces(_ rowCount: Int, _ size: Int) -> [Range<Int>] {
-        stride(from: 0, to: rowCount, by: size).map { $0..<min(rowCount, $0 + size) }
+    /// Consecutive ranges of rows that are checked and scored together, up to a row; rows are interleaved by 32.
+    private func pieces(_ end: Int, _ rowCount: Int, _ size: Int) -> [Range<Int>] {
+        let end = min(rowCount, (end + 31) / 32 * 32)
+        return stride(from: 0, to: end, by: size).map { $0..<min(end, $0 + size) }
     }
 
     /// queries × stored rows to queries × live rows.

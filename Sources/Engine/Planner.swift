@@ -168,7 +168,7 @@ struct Planner {
             machine: machine, schema: schema, rowCount: statistics.rowCount, layers: demand.layers,
             queryCount: queryCount, queryRank: queryRank, isFolded: form == .folded, basisRanks: demand.basisRanks,
             rankedCount: demand.rankedCount, projectedRowCount: projectedRowCount,
-            sampledBlockRowCount: 2 * statistics.largestBlockRowCount, byteCount: vectorByteCount
+            byteCount: vectorByteCount
         ).seconds(kernel, workers: workers, readsQueries: demand.method.needsQueries)
     }
 

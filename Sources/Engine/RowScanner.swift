@@ -65,7 +65,7 @@ struct RowScanner {
                     bottom: (0..<count).map { _ in TopK(capacity: output.bottomCount, direction: .bottom) }))
         }
         let started = ContinuousClock.now
-        let pageScan = try prepared.pageScan?.measuringMargins(rows)
+        let pageScan = try prepared.pageScan?.measuringMargins(rows, workers: workers)
         let tallies = OrderedTallies(queryCount: count)
         let scannedRowCount = Atomic<Int>(completedRowCount)
         let unreadRowCount = Atomic<Int>(0)

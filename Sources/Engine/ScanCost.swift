@@ -15,8 +15,6 @@ struct ScanCost {
     let rankedCount: Int
     /// Rows whose coordinates are computed from their factors.
     let projectedRowCount: Int
-    /// Rows of the blocks of which some are scored before the scan, to measure errors.
-    let sampledBlockRowCount: Int
     /// Stored bytes that a scan reads.
     let byteCount: Int
 
@@ -55,7 +53,7 @@ struct ScanCost {
             case .pages, .wholeNumbers, .tables: addPages(layer, to: &sum)
             case .leadingPairs: addLeadingPairs(layer, to: &sum)
             }
-            if kernel != .tiles && kernel != .pages { addRefinement(layer, kernel, workers: workers, to: &sum) }
+            if kernel != .tiles && kernel != .pages { addRefinement(layer, kernel, to: &sum) }
         }
         sum.scan += machine.seconds(.ranking, units: Double(rowCount * queryCount))
         sum.scan += machine.seconds(.mapping, units: Double(byteCount))
@@ -117,8 +115,7 @@ struct ScanCost {
 
     private func addLeadingPairs(_ layer: LayerSchema, to sum: inout Sum) {
         let pairCount = queryCount * Plan.leadingPairCount
-        // The rows whose errors are measured first are of blocks that are scored twice.
-        let rows = Double(rowCount + min(rowCount, sampledBlockRowCount))
+        let rows = Double(rowCount)
         sum.scan +=
             machine.seconds(.leadingPairs(schema.encoding), units: rows * numbers(layer), count: pairCount)
             + machine.seconds(
@@ -129,13 +126,13 @@ struct ScanCost {
             .pairTables(schema.encoding), units: Double(pairCount * (layer.inputDimension + layer.outputDimension)))
     }
 
-    private func addRefinement(_ layer: LayerSchema, _ kernel: Plan.Kernel, workers: Int, to sum: inout Sum) {
+    private func addRefinement(_ layer: LayerSchema, _ kernel: Plan.Kernel, to sum: inout Sum) {
         let work = queryRank.map { Double($0) * numbers(layer) } ?? products(layer)
         let rows = Self.refinedRowsPerRanked * Double(rankedCount)
         sum.scan += machine.seconds(.refinement, units: min(rows, Double(rowCount)) * Double(queryCount) * work)
         guard kernel == .leadingPairs else { return }
         let sampled = min(PageScan.sampledScores(queryCount: queryCount), rowCount * queryCount)
-        // By one thread, before the others start.
-        sum.scan += Double(workers) * machine.seconds(.refinement, units: Double(sampled) * work)
+        // Before the scan, one block a thread.
+        sum.scan += machine.seconds(.refinement, units: Double(sampled) * work)
     }
 }

@@ -7,14 +7,16 @@ public import Zstd
 public enum PageCompression: Hashable, Sendable {
     /// Never: the bytes are known to be noise, or must be usable in place.
     case none
-    /// zstd level 1 over this many byte planes (1, 2 or 4); kept when it saves at least a tenth.
-    case zstd(byteSplitStride: Int)
+    /// zstd level 1 over this many byte planes (1, 2 or 4); kept when it saves at least one part in `leastSaving`.
+    case zstd(byteSplitStride: Int, leastSaving: Int = 10)
 
-    /// Only the exponents of floating-point numbers compress; the low-bit and int8 codes are noise.
+    /// Only the exponents of floating-point numbers compress, by a seventh in f16; the low-bit and int8 codes are noise.
+    ///
+    /// A scan reads vectors in place many times faster than it decompresses them: only a third is worth that.
     static func ofVectors(_ encoding: Encoding) -> PageCompression {
         switch encoding {
-        case .f32: .zstd(byteSplitStride: 4)
-        case .f16, .bf16: .zstd(byteSplitStride: 2)
+        case .f32: .zstd(byteSplitStride: 4, leastSaving: 3)
+        case .f16, .bf16: .zstd(byteSplitStride: 2, leastSaving: 3)
         case .int8, .q4, .q3, .q2, .q1: .none
         }
     }
@@ -39,8 +41,9 @@ public struct EncodedPage: Sendable {
         compressor: inout ZstdCompressor
     ) throws(StoreError) {
         var frame: (bytes: [UInt8], stride: Int)?
-        if case .zstd(let stride) = compression,
-            let bytes = try Self.compressed(payload, stride: stride, compressor: &compressor)
+        if case .zstd(let stride, let leastSaving) = compression,
+            let bytes = try Self.compressed(
+                payload, stride: stride, leastSaving: leastSaving, compressor: &compressor)
         {
             frame = (bytes, stride)
         }
@@ -97,18 +100,18 @@ public struct EncodedPage: Sendable {
     private static let samplePieceByteCount = 16 << 10
     private static let samplePieceCount = 4
 
-    /// The frame, or nil when it does not save a tenth (or, for a sample of a large page, not even a twentieth).
+    /// The frame, or nil when it does not save one part in `leastSaving` (or, for a sample of a large page, not even half of that).
     private static func compressed(
-        _ payload: [UInt8], stride: Int, compressor: inout ZstdCompressor
+        _ payload: [UInt8], stride: Int, leastSaving: Int, compressor: inout ZstdCompressor
     ) throws(StoreError) -> [UInt8]? {
         do {
             if payload.count >= sampledPageByteCount {
                 let sample = sample(of: payload)
                 let planes = BytePlanes.split(sample.span.bytes, stride: stride)
-                let limit = sample.count / 20 * 19
+                let limit = sample.count - sample.count / (2 * leastSaving)
                 guard try compressor.compress(planes.span.bytes, atMost: limit) != nil else { return nil }
             }
-            let limit = payload.count - (payload.count + 9) / 10
+            let limit = payload.count - (payload.count + leastSaving - 1) / leastSaving
             if stride == 1 { return try compressor.compress(payload.span.bytes, atMost: limit) }
             let planes = BytePlanes.split(payload.span.bytes, stride: stride)
             return try compressor.compress(planes.span.bytes, atMost: limit)

@@ -176,8 +176,8 @@ struct SegmentRoundTripTests {
         let summaries = try SegmentReader(path: path).columnSummaries
         #expect(summaries.map(\.kind) == SegmentColumnKind.allCases)
         #expect(summaries[0].pageCount == 4 && summaries[0].rawByteCount == 2 * 2000 * (5 + 3 * 7))
-        // Exponents compress, and so does repeated text.
-        #expect(summaries[0].storedByteCount * 10 <= summaries[0].rawByteCount * 9)
+        // What exponents save is less than a third, and vectors stay usable in place; repeated text is compressed.
+        #expect(summaries[0].storedByteCount == summaries[0].rawByteCount)
         #expect(summaries[7].fieldName == "t" && summaries[7].storedByteCount * 3 < 2 * summaries[7].rawByteCount)
     }
 }
