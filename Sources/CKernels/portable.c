@@ -201,6 +201,24 @@ static double sum_of_squares(const float *values, size_t count) {
     return lanes[0];
 }
 
+static double bilinear_form(
+    const float *matrix, size_t rows, size_t columns, const float *left, const double *right, size_t components) {
+    double sum = 0;
+    for (size_t c = 0; c < components; c += 1) {
+        double total = 0;
+        for (size_t i = 0; i < rows; i += 1) {
+            double lanes[8] = {0};
+            for (size_t j = 0; j < columns; j += 1) lanes[j % 8] += matrix[i * columns + j] * right[c * columns + j];
+            for (size_t width = 4; width > 0; width /= 2) {
+                for (size_t lane = 0; lane < width; lane += 1) lanes[lane] += lanes[lane + width];
+            }
+            total += left[c * rows + i] * lanes[0];
+        }
+        sum += total;
+    }
+    return sum;
+}
+
 const struct lorif_kernels lorif_portable = {
     .name = "portable",
     .scans = &lorif_scans_portable,
@@ -217,4 +235,5 @@ const struct lorif_kernels lorif_portable = {
     .largest_magnitude = largest_magnitude,
     .first_non_finite = first_non_finite,
     .sum_of_squares = sum_of_squares,
+    .bilinear_form = bilinear_form,
 };

@@ -1,3 +1,4 @@
+import Kernels
 public import Schema
 
 /// Exact scores of single rows, in Double: what decides about rows whose estimates are too close to tell.
@@ -22,22 +23,20 @@ public struct RowRefiner: Sendable {
         switch forms[position] {
         case .full(let matrices):
             let matrix = matrices.span.extracting(query * d1 * d2..<(query + 1) * d1 * d2)
-            guard let rank = row.layer.rank else { return doubleDot(matrix, from: 0, row.dense.span) }
-            var sum = 0.0
-            for component in 0..<rank {
-                sum += bilinearForm(
-                    matrix, left: row.left.span.extracting(component * d1..<(component + 1) * d1),
-                    right: row.right.span.extracting(component * d2..<(component + 1) * d2))
+            let right = (row.layer.rank == nil ? row.dense : row.right).map(Double.init)
+            guard let rank = row.layer.rank else {
+                let one: [Float] = [1]
+                return bilinearForm(matrix, left: one.span, right: right.span, componentCount: 1)
             }
-            return sum
+            return bilinearForm(matrix, left: row.left.span, right: right.span, componentCount: rank)
         case .factors(let queryRank, let left, let right):
             var sum = 0.0
             for pair in query * queryRank..<(query + 1) * queryRank {
                 let (a, b) = (pair * d1, pair * d2)
                 guard let rank = row.layer.rank else {
-                    let matrix = row.dense.span
+                    let wide = right[b..<b + d2].map(Double.init)
                     sum += bilinearForm(
-                        matrix, left: left.span.extracting(a..<a + d1), right: right.span.extracting(b..<b + d2))
+                        row.dense.span, left: left.span.extracting(a..<a + d1), right: wide.span, componentCount: 1)
                     continue
                 }
                 for component in 0..<rank {

@@ -144,16 +144,6 @@ func reconstruct(_ tile: LayerTile, rows: Range<Int>, matrixRows: Range<Int>, in
     }
 }
 
-/// uᵀ P v in Double: P is left.count × right.count, row-major. Rounding is below 2⁻⁵⁰ of the sum of magnitudes at any size in use.
-func bilinearForm(_ matrix: Span<Float>, left: Span<Float>, right: Span<Float>) -> Double {
-    precondition(matrix.count == left.count * right.count, "the matrix does not match the vectors")
-    var sum = 0.0
-    for row in 0..<left.count {
-        sum += Double(left[row]) * doubleDot(matrix, from: row * right.count, right)
-    }
-    return sum
-}
-
 /// Σ a[first + i] · b[i] in Double, four interleaved sums, then the tail.
 func doubleDot(_ a: Span<Float>, from first: Int, _ b: Span<Float>) -> Double {
     precondition(first >= 0 && first + b.count <= a.count, "the vectors do not match")

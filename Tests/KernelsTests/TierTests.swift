@@ -131,4 +131,32 @@ private let lengths = Array(0...9) + [15, 16, 17, 23, 24, 25, 31, 32, 33, 40, 63
             }
         }
     }
+
+    @Test func bilinearFormsAgreeAndAreRight() {
+        var generator = SplitMix(seed: 11)
+        for (rows, columns) in [(1, 1), (3, 7), (2, 8), (5, 9), (64, 64), (1, 33), (16, 129)] {
+            for componentCount in [1, 2, 3, 4, 5, 9] {
+                let matrix = generator.gaussians(rows * columns)
+                let left = generator.gaussians(componentCount * rows)
+                let right = generator.gaussians(componentCount * columns).map(Double.init)
+                var (expected, magnitude) = (0.0, 0.0)
+                for c in 0..<componentCount {
+                    for i in 0..<rows {
+                        for j in 0..<columns {
+                            let term =
+                                Double(left[c * rows + i]) * Double(matrix[i * columns + j]) * right[c * columns + j]
+                            expected += term
+                            magnitude += abs(term)
+                        }
+                    }
+                }
+                let values = KernelTier.available.map {
+                    bilinearForm(
+                        matrix.span, left: left.span, right: right.span, componentCount: componentCount, tier: $0)
+                }
+                #expect(abs(values[0] - expected) <= magnitude * 0x1p-44)
+                #expect(values.allSatisfy { $0 == values[0] }, "\(rows) × \(columns), \(componentCount) components")
+            }
+        }
+    }
 }

@@ -76,6 +76,10 @@ struct lorif_kernels {
     /// (0,4)(1,5)(2,6)(3,7),
     /// (0,2)(1,3), (0,1).
     double (*sum_of_squares)(const float *values, size_t count);
+    /// Σ_c Σ_i left[c, i] · (Σ_j matrix[i, j] · right[c, j]) in double: left is components × rows, right components × columns, of
+    /// numbers that were f32. The inner sum as in sum_of_squares, the others in order, one for each component.
+    double (*bilinear_form)(
+        const float *matrix, size_t rows, size_t columns, const float *left, const double *right, size_t components);
 };
 
 /// The number of tiers compiled in, portable first, fastest last.
