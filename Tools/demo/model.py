@@ -6,15 +6,15 @@ import time
 import torch
 from torch import Tensor, nn
 
-__all__ = ["GPT", "losses", "train"]
+__all__ = ["Block", "GPT", "losses", "train"]
 
 
 class Block(nn.Module):
     """Attention and a two-layer perceptron, each after a layer norm and added to what comes in."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, *, causal: bool = True) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.causal = heads, causal
         self.norm_1, self.norm_2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
@@ -24,7 +24,7 @@ class Block(nn.Module):
         rows, tokens, width = x.shape
         split = self.qkv(self.norm_1(x)).view(rows, tokens, 3, self.heads, width // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)
-        mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True)
+        mixed = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=self.causal)
         x = x + self.out(mixed.transpose(1, 2).reshape(rows, tokens, width))
         return x + self.down(nn.functional.gelu(self.up(self.norm_2(x))))
 

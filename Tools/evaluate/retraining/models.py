@@ -1,0 +1,83 @@
+"""Training: the common start, the model that is explained, and the models without some of the examples."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from retraining.tasks import Task
+from retraining.training import Weights, losses_of, train, without_axis
+from retraining.workshop import Workshop
+from torch import nn
+
+__all__ = ["explained", "random_halves", "retrained"]
+
+
+def _named(model: nn.Module) -> Weights:
+    return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+
+def start(workshop: Workshop, task: Task) -> Weights:
+    """What every model is trained from: trained on examples that are not among the others."""
+    if not workshop.has("start"):
+        workshop.begin()
+        model = task.model()
+        rows = torch.arange(len(task.before[0]))[None]
+        found = train(model, _named(model), task.before, rows, [0], workshop.plan.first, workshop.pause)
+        workshop.save("start", {name: value.numpy() for name, value in without_axis(found, 0).items()})
+        workshop.done("training the start")
+    return {name: torch.from_numpy(value) for name, value in workshop.load("start").items()}
+
+
+def explained(workshop: Workshop, task: Task) -> nn.Module:
+    """The model trained on all training examples, whose gradients are recorded."""
+    model = task.model()
+    if not workshop.has("explained"):
+        begin = start(workshop, task)
+        workshop.begin()
+        rows = torch.arange(workshop.plan.train)[None]
+        found = train(model, begin, task.train, rows, [0], workshop.plan.tuning, workshop.pause)
+        workshop.save("explained", {name: value.numpy() for name, value in without_axis(found, 0).items()})
+        workshop.done("training the explained model")
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in workshop.load("explained").items()})
+    return model.eval()
+
+
+def random_halves(workshop: Workshop) -> NDArray[np.bool_]:
+    """[subsets, train]: every subset is a random half."""
+    plan = workshop.plan
+    draw = np.random.default_rng(plan.subsets)
+    subsets = np.zeros((plan.subsets, plan.train), bool)
+    for subset in subsets:
+        subset[draw.permutation(plan.train)[: plan.train // 2]] = True
+    return subsets
+
+
+def retrained(
+    workshop: Workshop, task: Task, name: str, kept: NDArray[np.bool_], seeds: Sequence[int]
+) -> NDArray[np.float64]:
+    """[models, queries]: each query's loss under models trained on the marked examples.
+
+    Args:
+        workshop: Keeps what is done, in pieces of `plan.models` models.
+        task: The data.
+        name: What the pieces are called.
+        kept: [models, train], equally many marked in each row.
+        seeds: One per model.
+    """
+    rows = torch.from_numpy(np.stack([np.flatnonzero(row) for row in kept]))
+    model = task.model()
+    parts = []
+    for place in range(0, len(rows), workshop.plan.models):
+        piece = f"retrained/{name}-{place:05}"
+        if not workshop.has(piece):
+            begin = start(workshop, task)
+            workshop.begin()
+            chosen = slice(place, place + workshop.plan.models)
+            found = train(
+                model, begin, task.train, rows[chosen], seeds[chosen], workshop.plan.tuning, workshop.pause
+            )
+            workshop.save(piece, {"losses": losses_of(model, found, task.query).double().numpy()})
+            workshop.done("retraining")
+        parts.append(workshop.load(piece)["losses"])
+    return np.concatenate(parts)

@@ -1,0 +1,207 @@
+"""Asks the program by every method, and weighs the answers by the retrained models."""
+
+import json
+from dataclasses import dataclass
+from shutil import rmtree
+
+import numpy as np
+from codes import bytes_per_example
+from experiment import Doubles, Experiment, write_full_gradients
+from lorif.batch import FactorBatch
+from measurement import choosing_half
+from numpy.typing import NDArray
+from retraining.recording import Recorded, observed, recorded
+from retraining.tasks import Task
+from retraining.ways import Way
+from retraining.workshop import Workshop
+from sweeps import Program, directory_bytes
+from torch import nn
+
+__all__ = ["Outcome", "Scorer"]
+
+TRAK_NUMBERS = 2048
+#: The least 1 - p by which TRAK divides: gradients of the loss vanish with it.
+LEAST_DOUBT = 1e-3
+
+
+@dataclass
+class Outcome:
+    """What was measured of one way.
+
+    Attributes:
+        way: The method.
+        payload: Bytes per example in a large store: codes, scales, norms, id and its index.
+        directory: Bytes per example of all files of this (small) store.
+        curvature: Bytes of the fit, which do not grow with the store.
+        rhos: Dampings tried; [nan] without.
+        quality: [rhos, queries], linear datamodeling scores.
+        chosen: The damping that is best on the choosing half.
+        sums: [queries, subsets] at that damping: what the ranking over subsets is by.
+        scores: [queries, examples] at that damping.
+    """
+
+    way: Way
+    payload: float
+    directory: float
+    curvature: float
+    rhos: Doubles
+    quality: Doubles
+    chosen: int
+    sums: Doubles
+    scores: NDArray[np.float32]
+
+    @property
+    def rho(self) -> float | None:
+        """The damping, where there is one."""
+        rho = float(self.rhos[self.chosen])
+        return None if np.isnan(rho) else rho
+
+    @property
+    def lds(self) -> Doubles:
+        """[queries] at the chosen damping."""
+        return self.quality[self.chosen]
+
+
+class Scorer:
+    """Builds stores in a workshop and asks them."""
+
+    def __init__(
+        self, workshop: Workshop, task: Task, model: nn.Module, program: Program, experiment: Experiment
+    ) -> None:
+        self.workshop, self.task, self.model, self.program = workshop, task, model, program
+        self.experiment = experiment
+
+    def batches(self, way: Way) -> Recorded:
+        """The recording that a way needs; made where there is none."""
+        if way.recording == "trak":
+            return self._trak(way)
+        options: dict[str, object] = {"d": way.d}
+        if way.recording == "whitened":
+            options |= {"projection": "whitened", "rank": way.rank, "dtype": "f16"}
+            return recorded(self.workshop, self.task, self.model, f"whitened-{way.d}-{way.rank}", **options)
+        return recorded(self.workshop, self.task, self.model, f"plain-{way.d}", full=True, **options)
+
+    def _doubts(self) -> Doubles:
+        """[train]: 1 - p of the label, by which TRAK weighs; 1 where an example has many predictions."""
+        if self.workshop.plan.task == "text":
+            return np.ones(self.workshop.plan.train)
+        return np.maximum(1 - np.exp(-observed(self.workshop, self.task, self.model)["losses"]), LEAST_DOUBT)
+
+    def _trak(self, way: Way) -> Recorded:
+        """Gradients of the log odds (those of the loss over p - 1), all layers projected together to one vector."""
+        folder = self.workshop.path(f"records/trak-{way.d}")
+        paths = {part: folder / f"{part}.safetensors" for part in ("train", "query", "copy")}
+        if not folder.exists():
+            plain = recorded(self.workshop, self.task, self.model, f"plain-{way.d}", full=True, d=way.d)
+            self.workshop.begin()
+            building = self.workshop.path(f"records/.trak-{way.d}")
+            rmtree(building, ignore_errors=True)
+            building.mkdir()
+            draw = np.random.default_rng(2303)
+            projection: NDArray[np.float32] | None = None
+            ids = {"train": self.task.train_ids} | {
+                part: self.task.query_ids(getattr(self.task, part)) for part in ("query", "copy")
+            }
+            for part, path in plain.items():
+                batch = FactorBatch(path)
+                rows = np.concatenate(
+                    [batch.gradients(layer.name).reshape(len(ids[part]), -1) for layer in batch.layers], axis=1
+                )
+                if projection is None:
+                    length = rows.shape[1]
+                    projection = draw.standard_normal((length, min(TRAK_NUMBERS, length)), np.float32)
+                if part == "train":
+                    rows = rows / self._doubts()[:, None].astype(np.float32)
+                vectors = {"all": (rows @ projection)[:, :, None]}
+                write_full_gradients(building / f"{part}.safetensors", ["all"], vectors, ids[part])
+            building.rename(folder)
+            self.workshop.done("recording")
+        return paths
+
+    def store(self, way: Way) -> str:
+        """The path of the store that a way asks; built where there is none."""
+        name = "-".join("full" if part is None else str(part) for part in way.store)
+        path = self.workshop.path(f"stores/{name}.lorif")
+        if not path.exists():
+            train = self.batches(way)["train"]
+            self.workshop.begin()
+            building = self.workshop.path(f"stores/.{name}.lorif")
+            rmtree(building, ignore_errors=True)
+            options: list[object] = ["--encoding", way.encoding]
+            if way.rank is not None and way.recording == "plain":
+                options += ["--rank", way.rank]
+            if way.epsilon is not None:
+                options += ["--whiten-from", train, "--epsilon", way.epsilon]
+            self.program.run("ingest", building, train, *options)
+            building.rename(path)
+            self.workshop.done("ingest")
+        return str(path)
+
+    def measure(self, way: Way) -> Outcome:
+        """What a way is worth; kept in the workshop."""
+        name = f"ways/{way.key}"
+        if not self.workshop.has(name):
+            asked = self._of_observations if not way.recording else self._by_program
+            self.workshop.save(name, asked(way))
+        found = self.workshop.load(name)
+        sizes = (float(value) for value in found["sizes"])
+        rest = {key: found[key] for key in ("rhos", "quality", "sums", "scores")}
+        return Outcome(way, *sizes, chosen=int(found["chosen"]), **rest)
+
+    def _weighed(self, each: list[Doubles], rhos: list[float], sizes: list[float]) -> dict[str, NDArray]:
+        """Keeps the scores of the damping that is best on the choosing half."""
+        subsets = self.experiment.subsets
+        quality = np.stack([self.experiment.linear_datamodeling_scores(scores @ subsets.T) for scores in each])
+        chosen = int(quality[:, choosing_half(quality.shape[1])].mean(axis=1).argmax())
+        best = each[chosen]
+        return {
+            "sizes": np.array(sizes),
+            "rhos": np.array(rhos),
+            "quality": quality,
+            "chosen": np.array(chosen),
+            "sums": best @ subsets.T,
+            "scores": best.astype(np.float32),
+        }
+
+    def _by_program(self, way: Way) -> dict[str, NDArray]:
+        batches = self.batches(way)
+        path = self.store(way)
+        self.workshop.begin()
+        count = self.workshop.plan.train
+        directory = sum(file.stat().st_size for file in self.workshop.path(path).rglob("*") if file.is_file())
+        options: list[object] = ["--method", way.method]
+        bytes_of_fit = 0.0
+        if way.fit is not None:
+            before = directory_bytes(self.workshop.path(path))
+            done = json.loads(self.program.run("fit", path, *way.fit, "--json"))
+            directory, bytes_of_fit = before, float(done["bytes"])
+            options += ["--curvature", done["curvature"]]
+        rhos = list(self.workshop.plan.rhos) if way.fit is not None else [float("nan")]
+        weights = self._doubts() if way.recording == "trak" else np.ones(count)
+        each = []
+        for rho in rhos:
+            self.workshop.pause()
+            extra = [] if np.isnan(rho) else ["--relative-damping", repr(rho)]
+            each.append(
+                weights * self.program.scores(self.experiment, self.workshop.path(path), batches["query"], *options, *extra)
+            )
+        shapes = [(layer.input_dimension, layer.output_dimension) for layer in FactorBatch(batches["train"]).layers]
+        identifier = len(self.experiment.train_ids[0])
+        payload = bytes_per_example(shapes, way.rank, way.encoding, identifier)
+        result = self._weighed(each, rhos, [payload, directory / count, bytes_of_fit])
+        self.workshop.done("asking")
+        return result
+
+    def _of_observations(self, way: Way) -> dict[str, NDArray]:
+        """Random scores, and the cosine of embeddings."""
+        seen = observed(self.workshop, self.task, self.model)
+        self.workshop.begin()
+        if way.method == "random":
+            scores = np.random.default_rng(1).standard_normal((len(seen["query"]), len(seen["train"])))
+            size = 0.0
+        else:
+            query, train = (seen[part] / np.linalg.norm(seen[part], axis=1, keepdims=True) for part in ("query", "train"))
+            scores, size = query @ train.T, 2.0 * train.shape[1]
+        result = self._weighed([scores], [float("nan")], [size, size, 0.0])
+        self.workshop.done("asking")
+        return result

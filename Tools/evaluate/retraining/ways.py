@@ -1,0 +1,103 @@
+"""The methods that are compared: what each keeps of an example, and how it scores."""
+
+from dataclasses import dataclass
+
+from retraining.plans import Plan
+
+__all__ = ["Way", "logra", "ways"]
+
+EXACT = ("--exact",)
+
+
+@dataclass(frozen=True)
+class Way:
+    """A method.
+
+    Attributes:
+        family: What it belongs to: a row of the plot's legend.
+        form: What it keeps of a layer: `full`, or `c = 4`; empty without gradients.
+        d: Of the projections; 0 without gradients.
+        encoding: Of what is kept.
+        asked: Curvature and method in words.
+        rank: c, or None for matrices.
+        epsilon: ε of the store's whitening; None where it does not whiten.
+        recording: `plain`, `whitened` (by the recorder) or `trak`; empty without gradients.
+        method: Of `lorif query`.
+        fit: Options of `lorif fit`; None where the method needs none.
+    """
+
+    family: str
+    form: str
+    d: int
+    encoding: str
+    asked: str
+    rank: int | None = None
+    epsilon: float | None = None
+    recording: str = "plain"
+    method: str = "influence"
+    fit: tuple[str, ...] | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is called in tables."""
+        parts = [f"d = {self.d}" if self.d else "", self.form, self.encoding, self.asked]
+        return f"{self.family}: {', '.join(part for part in parts if part)}"
+
+    @property
+    def store(self) -> tuple[object, ...]:
+        """What tells stores apart."""
+        return self.recording, self.d, self.rank, self.encoding, self.epsilon
+
+    @property
+    def key(self) -> str:
+        """A name for files, different for every way."""
+        signs = "".join(sign if sign.isalnum() or sign == "." else "-" for sign in self.title)
+        return "-".join(part for part in signs.split("-") if part)
+
+
+def logra(d: int) -> Way:
+    """What the others are compared with."""
+    return Way("LoGRA", "full", d, "f16", "exact", fit=EXACT)
+
+
+def _factors(d: int, rank: int, encoding: str, asked: str, epsilon: float | None = None, **options: object) -> Way:
+    family = "LoRIF" if epsilon is None else "LoRIF whitened"
+    return Way(family, f"c = {rank}", d, encoding, asked, rank=rank, epsilon=epsilon, **options)
+
+
+def ways(plan: Plan) -> list[Way]:
+    """Every method of an experiment."""
+    result = [
+        Way("random", "", 0, "", "", recording="", method="random"),
+        Way("embedding", "", 0, "f16", "cosine", recording="", method="embedding"),
+    ]
+    epsilon, *others = plan.epsilons
+    first, largest, middle = plan.encodings[0], max(plan.dimensions), plan.ranks[len(plan.ranks) // 2]
+    for d in plan.dimensions:
+        result += [
+            logra(d),
+            Way("LoGRA", "full", d, "f16", "global", fit=(*EXACT, "--scope", "global")),
+            Way("dot", "full", d, "f16", "", method="dot"),
+            Way("cosine", "full", d, "f16", "", method="cosine"),
+        ]
+        for encoding in (first, "q2", "q1") if len(plan.ranks) > 1 else (first,):
+            result.append(Way("LoRIF whitened", "full", d, encoding, "exact", epsilon=epsilon, fit=EXACT))
+        for rank in plan.ranks:
+            for encoding in plan.encodings:
+                result.append(_factors(d, rank, encoding, "exact", fit=EXACT))
+                result.append(_factors(d, rank, encoding, "exact", epsilon, fit=EXACT))
+            result.append(_factors(d, rank, "q2", "no curvature", epsilon, method="whitened-dot"))
+        for r in plan.fits:
+            for each in (None, epsilon):
+                result.append(_factors(d, middle, "q2", f"r = {r}", each, fit=("--rank", str(r))))
+        for rank in plan.ranks[-1:]:
+            result.append(_factors(d, rank, first, "dot", method="dot"))
+    for each in others:
+        result.append(_factors(largest, middle, "q2", f"exact, ε = {each:g}", each, fit=EXACT))
+    result += [
+        Way("LoRIF whitened", f"c = {middle}", largest, "q2", "exact, factors by the recorder", rank=middle,
+            recording="whitened", fit=EXACT),
+        Way("TRAK", "projected", min(plan.dimensions), "f16", "exact global", recording="trak",
+            fit=(*EXACT, "--scope", "global")),
+    ]  # fmt: skip
+    return result
