@@ -6,7 +6,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Block", "GPT", "losses", "train"]
+__all__ = ["GPT", "Block", "losses", "train"]
 
 
 class Block(nn.Module):

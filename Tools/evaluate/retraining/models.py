@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
+
 from retraining.tasks import Task
 from retraining.training import Weights, losses_of, train, without_axis
 from retraining.workshop import Workshop
-from torch import nn
 
 __all__ = ["explained", "random_halves", "retrained"]
 
@@ -23,7 +24,9 @@ def start(workshop: Workshop, task: Task) -> Weights:
         workshop.begin()
         model = task.model()
         rows = torch.arange(len(task.before[0]))[None]
-        found = train(model, _named(model), task.before, rows, [0], workshop.plan.first, workshop.pause)
+        found = train(
+            model, _named(model), task.before, rows=rows, seeds=[0], recipe=workshop.plan.first, between=workshop.pause
+        )
         workshop.save("start", {name: value.numpy() for name, value in without_axis(found, 0).items()})
         workshop.done("training the start")
     return {name: torch.from_numpy(value) for name, value in workshop.load("start").items()}
@@ -36,7 +39,9 @@ def explained(workshop: Workshop, task: Task) -> nn.Module:
         begin = start(workshop, task)
         workshop.begin()
         rows = torch.arange(workshop.plan.train)[None]
-        found = train(model, begin, task.train, rows, [0], workshop.plan.tuning, workshop.pause)
+        found = train(
+            model, begin, task.train, rows=rows, seeds=[0], recipe=workshop.plan.tuning, between=workshop.pause
+        )
         workshop.save("explained", {name: value.numpy() for name, value in without_axis(found, 0).items()})
         workshop.done("training the explained model")
     model.load_state_dict({name: torch.from_numpy(value) for name, value in workshop.load("explained").items()})
@@ -75,7 +80,13 @@ def retrained(
             workshop.begin()
             chosen = slice(place, place + workshop.plan.models)
             found = train(
-                model, begin, task.train, rows[chosen], seeds[chosen], workshop.plan.tuning, workshop.pause
+                model,
+                begin,
+                task.train,
+                rows=rows[chosen],
+                seeds=seeds[chosen],
+                recipe=workshop.plan.tuning,
+                between=workshop.pause,
             )
             workshop.save(piece, {"losses": losses_of(model, found, task.query).double().numpy()})
             workshop.done("retraining")

@@ -8,10 +8,11 @@ import lorif.torch
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from retraining.tasks import Task
 from retraining.training import losses
 from retraining.workshop import Workshop
-from torch import Tensor, nn
 
 __all__ = ["Recorded", "observed", "recorded"]
 

@@ -1,7 +1,8 @@
 """Asks the program by every method, and weighs the answers by the retrained models."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from shutil import rmtree
 
 import numpy as np
@@ -10,12 +11,14 @@ from experiment import Doubles, Experiment, write_full_gradients
 from lorif.batch import FactorBatch
 from measurement import choosing_half
 from numpy.typing import NDArray
+from safetensors import safe_open
+from sweeps import Program, directory_bytes
+from torch import nn
+
 from retraining.recording import Recorded, observed, recorded
 from retraining.tasks import Task
 from retraining.ways import Way
 from retraining.workshop import Workshop
-from sweeps import Program, directory_bytes
-from torch import nn
 
 __all__ = ["Outcome", "Scorer"]
 
@@ -118,8 +121,8 @@ class Scorer:
             self.workshop.done("recording")
         return paths
 
-    def store(self, way: Way) -> str:
-        """The path of the store that a way asks; built where there is none."""
+    def store(self, way: Way) -> Path:
+        """The store that a way asks; built where there is none, with its bytes beside it."""
         name = "-".join("full" if part is None else str(part) for part in way.store)
         path = self.workshop.path(f"stores/{name}.lorif")
         if not path.exists():
@@ -133,9 +136,11 @@ class Scorer:
             if way.epsilon is not None:
                 options += ["--whiten-from", train, "--epsilon", way.epsilon]
             self.program.run("ingest", building, train, *options)
+            size = self.workshop.path(f"stores/{name}.bytes")
+            size.write_text(str(directory_bytes(building)), encoding="ascii")
             building.rename(path)
             self.workshop.done("ingest")
-        return str(path)
+        return path
 
     def measure(self, way: Way) -> Outcome:
         """What a way is worth; kept in the workshop."""
@@ -163,28 +168,57 @@ class Scorer:
             "scores": best.astype(np.float32),
         }
 
+    def _fitted(self, way: Way, path: Path) -> tuple[list[object], float]:
+        """What a query has to be told, and the bytes of the curvature, which is fitted where there is none."""
+        options: list[object] = ["--method", way.method]
+        if way.fit is None:
+            return options, 0.0
+        done = json.loads(self.program.run("fit", path, *way.fit, "--json"))
+        return [*options, "--curvature", done["curvature"]], float(done["bytes"])
+
+    def asked(self, outcome: Outcome, method: str, part: str | None) -> Doubles:
+        """[queries, examples] of another method, with the curvature and the damping of this way if it has any.
+
+        Args:
+            outcome: Of the way.
+            method: Of `lorif query`.
+            part: `query` or `copy`; None for methods without queries, which give one row.
+        """
+        way = outcome.way
+        path = self.store(way)
+        fit = None if method == "cosine" else way.fit
+        options, _ = self._fitted(replace(way, method=method, fit=fit), path)
+        if fit is not None and outcome.rho is not None:
+            options += ["--relative-damping", repr(outcome.rho)]
+        if part is not None:
+            ids = self.task.query_ids(getattr(self.task, part))
+            batch = self.batches(way)[part]
+            return self.program.scores(replace(self.experiment, query_ids=ids), path, batch, *options)
+        target = self.workshop.path("scores.safetensors")
+        target.unlink(missing_ok=True)
+        self.program.run("query", path, *options, "--scores", target, "--format", "jsonl", "--top", 1)
+        with safe_open(target, "np") as file:
+            columns = {
+                identifier: column for column, identifier in enumerate(json.loads(file.metadata()["example_ids"]))
+            }
+            scores = file.get_tensor("scores").astype(np.float64)
+        return scores[:, [columns[identifier] for identifier in self.experiment.train_ids]]
+
     def _by_program(self, way: Way) -> dict[str, NDArray]:
         batches = self.batches(way)
         path = self.store(way)
         self.workshop.begin()
         count = self.workshop.plan.train
-        directory = sum(file.stat().st_size for file in self.workshop.path(path).rglob("*") if file.is_file())
-        options: list[object] = ["--method", way.method]
-        bytes_of_fit = 0.0
-        if way.fit is not None:
-            before = directory_bytes(self.workshop.path(path))
-            done = json.loads(self.program.run("fit", path, *way.fit, "--json"))
-            directory, bytes_of_fit = before, float(done["bytes"])
-            options += ["--curvature", done["curvature"]]
+        directory = float(path.with_suffix(".bytes").read_text(encoding="ascii"))
+        options, bytes_of_fit = self._fitted(way, path)
         rhos = list(self.workshop.plan.rhos) if way.fit is not None else [float("nan")]
         weights = self._doubts() if way.recording == "trak" else np.ones(count)
         each = []
         for rho in rhos:
             self.workshop.pause()
             extra = [] if np.isnan(rho) else ["--relative-damping", repr(rho)]
-            each.append(
-                weights * self.program.scores(self.experiment, self.workshop.path(path), batches["query"], *options, *extra)
-            )
+            found = self.program.scores(self.experiment, path, batches["query"], *options, *extra)
+            each.append(weights * found)
         shapes = [(layer.input_dimension, layer.output_dimension) for layer in FactorBatch(batches["train"]).layers]
         identifier = len(self.experiment.train_ids[0])
         payload = bytes_per_example(shapes, way.rank, way.encoding, identifier)
@@ -200,7 +234,9 @@ class Scorer:
             scores = np.random.default_rng(1).standard_normal((len(seen["query"]), len(seen["train"])))
             size = 0.0
         else:
-            query, train = (seen[part] / np.linalg.norm(seen[part], axis=1, keepdims=True) for part in ("query", "train"))
+            query, train = (
+                seen[part] / np.linalg.norm(seen[part], axis=1, keepdims=True) for part in ("query", "train")
+            )
             scores, size = query @ train.T, 2.0 * train.shape[1]
         result = self._weighed([scores], [float("nan")], [size, size, 0.0])
         self.workshop.done("asking")

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
 from retraining.patches import PatchTransformer, patches
 from retraining.plans import Plan
 from retraining.workshop import Workshop
-from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "demo"))
 from model import GPT

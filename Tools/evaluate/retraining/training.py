@@ -22,7 +22,7 @@ BETA_1, BETA_2, TINY = 0.9, 0.99, 1e-8
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained: AdamW with a warm-up of a tenth of the steps and a cosine, gradients clipped to norm 1."""
+    """AdamW with a warm-up of a tenth of the steps and a cosine; gradients are clipped to norm 1."""
 
     epochs: int
     batch: int
@@ -48,7 +48,7 @@ def without_axis(weights: Weights, index: int) -> Weights:
 
 
 def _orders(rows: Tensor, seeds: Sequence[int], epoch: int, batch: int) -> Tensor:
-    """[steps, models, batch]: every model's rows in an order of its own; what fills no batch waits for the next epoch."""
+    """[steps, models, batch]: each model's rows in an order of its own; what fills no batch is left out."""
     order = []
     for own, seed in zip(rows, seeds, strict=True):
         generator = torch.Generator().manual_seed(1_000_003 * seed + epoch)
@@ -61,6 +61,7 @@ def train(
     model: nn.Module,
     start: Weights,
     data: tuple[Tensor, Tensor],
+    *,
     rows: Tensor,
     seeds: Sequence[int],
     recipe: Recipe,

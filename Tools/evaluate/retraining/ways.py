@@ -41,7 +41,7 @@ class Way:
     def title(self) -> str:
         """What it is called in tables."""
         parts = [f"d = {self.d}" if self.d else "", self.form, self.encoding, self.asked]
-        return f"{self.family}: {', '.join(part for part in parts if part)}"
+        return ": ".join(part for part in (self.family, ", ".join(part for part in parts if part)) if part)
 
     @property
     def store(self) -> tuple[object, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
 from retraining.plans import Plan
 
 __all__ = ["OutOfTime", "Workshop"]
