@@ -102,7 +102,7 @@ class Program:
         return done.stdout.decode()
 
     def scores(self, experiment: Experiment, store: Path, queries: Path, *options: object) -> Doubles:
-        """[queries, examples], in the experiment's order whatever the store's."""
+        """[queries, examples], or [dampings, queries, examples] of several, in the experiment's order."""
         path = self.folder / "scores.safetensors"
         path.unlink(missing_ok=True)
         self.run("query", store, queries, *options, "--scores", path, "--format", "jsonl", "--top", 1, "--bottom", 0)
@@ -113,8 +113,8 @@ class Program:
         columns = {identifier: column for column, identifier in enumerate(json.loads(metadata["example_ids"]))}
         if rows.keys() != set(experiment.query_ids) or columns.keys() != set(experiment.train_ids):
             sys.exit(f"{path}: the ids of queries or examples are not those of the experiment")
-        order = np.ix_([rows[i] for i in experiment.query_ids], [columns[i] for i in experiment.train_ids])
-        return matrix[order]
+        ordered = matrix[..., [rows[i] for i in experiment.query_ids], :]
+        return ordered[..., [columns[i] for i in experiment.train_ids]]
 
 
 def inputs(experiment: Experiment, data: Path, folder: Path, *, transformed: bool) -> tuple[Path, Path]:

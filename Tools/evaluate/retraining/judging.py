@@ -50,7 +50,13 @@ def agreement(scores: Doubles, reference: Doubles) -> tuple[float, float]:
 
 
 def jackknife(one: Doubles, other: Doubles, losses: Doubles) -> float:
-    """Standard error over subsets of the mean difference of two LDS, of sums [queries, subsets]; losses are transposed."""
+    """The standard error, over subsets, of the mean difference of two LDS.
+
+    Args:
+        one: [queries, subsets], sums of scores.
+        other: The same of the other method.
+        losses: [subsets, queries].
+    """
     place = np.arange(len(losses)) % BLOCKS
     found = []
     for block in range(BLOCKS):

@@ -213,12 +213,10 @@ class Scorer:
         options, bytes_of_fit = self._fitted(way, path)
         rhos = list(self.workshop.plan.rhos) if way.fit is not None else [float("nan")]
         weights = self._doubts() if way.recording == "trak" else np.ones(count)
-        each = []
-        for rho in rhos:
-            self.workshop.pause()
-            extra = [] if np.isnan(rho) else ["--relative-damping", repr(rho)]
-            found = self.program.scores(self.experiment, path, batches["query"], *options, *extra)
-            each.append(weights * found)
+        if way.fit is not None:
+            options += ["--relative-damping", ",".join(map(repr, rhos))]
+        found = self.program.scores(self.experiment, path, batches["query"], *options)
+        each = list(weights * found.reshape(len(rhos), *found.shape[-2:]))
         shapes = [(layer.input_dimension, layer.output_dimension) for layer in FactorBatch(batches["train"]).layers]
         identifier = len(self.experiment.train_ids[0])
         payload = bytes_per_example(shapes, way.rank, way.encoding, identifier)
