@@ -67,9 +67,7 @@ def test_every_model_has_its_own_rows_in_its_own_order() -> None:
     assert first.tolist() == training._orders(rows, [1, 2], 0, 2).tolist()
     large = training.Recipe(1, 9, 1)
     with pytest.raises(ValueError, match="expected at least 9 rows"):
-        training.train(
-            torch.nn.Linear(1, 1), {}, (rows, rows), rows=rows, seeds=[1, 2], recipe=training.Recipe(1, 9, 1)
-        )
+        training.train(torch.nn.Linear(1, 1), {}, (rows, rows), rows=rows, seeds=[1, 2], recipe=large)
 
 
 def test_losses_of_texts_are_means_over_places() -> None:
