@@ -83,8 +83,8 @@ PLANS = {
         fits=(),
         epsilons=(0.1,),
         rhos=(0.1, 1.0, 10.0),
-        removal_queries=0,
-        removal_counts=(),
+        removal_queries=6,
+        removal_counts=(40,),
     ),
     ("digits", "long"): Plan(
         task="digits",
@@ -159,6 +159,6 @@ PLANS = {
         epsilons=(0.1, 0.01, 0.03, 0.3),
         rhos=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0),
         removal_queries=10,
-        removal_counts=(20, 80),
+        removal_counts=(60,),
     ),
 }

@@ -168,13 +168,12 @@ class Scorer:
             "scores": best.astype(np.float32),
         }
 
-    def _fitted(self, way: Way, path: Path) -> tuple[list[object], float]:
-        """What a query has to be told, and the bytes of the curvature, which is fitted where there is none."""
-        options: list[object] = ["--method", way.method]
+    def _fitted(self, way: Way, path: Path) -> tuple[str | None, float]:
+        """The curvature's id and its bytes, fitted where there is none; None for methods without."""
         if way.fit is None:
-            return options, 0.0
+            return None, 0.0
         done = json.loads(self.program.run("fit", path, *way.fit, "--json"))
-        return [*options, "--curvature", done["curvature"]], float(done["bytes"])
+        return done["curvature"], float(done["bytes"])
 
     def asked(self, outcome: Outcome, method: str, part: str | None) -> Doubles:
         """[queries, examples] of another method, with the curvature and the damping of this way if it has any.
@@ -186,10 +185,10 @@ class Scorer:
         """
         way = outcome.way
         path = self.store(way)
-        fit = None if method == "cosine" else way.fit
-        options, _ = self._fitted(replace(way, method=method, fit=fit), path)
-        if fit is not None and outcome.rho is not None:
-            options += ["--relative-damping", repr(outcome.rho)]
+        curvature, _ = self._fitted(replace(way, fit=None) if method == "cosine" else way, path)
+        options: list[object] = ["--method", method]
+        if curvature is not None:
+            options += ["--curvature", curvature, "--relative-damping", repr(outcome.rho)]
         if part is not None:
             ids = self.task.query_ids(getattr(self.task, part))
             batch = self.batches(way)[part]
@@ -210,12 +209,16 @@ class Scorer:
         self.workshop.begin()
         count = self.workshop.plan.train
         directory = float(path.with_suffix(".bytes").read_text(encoding="ascii"))
-        options, bytes_of_fit = self._fitted(way, path)
-        rhos = list(self.workshop.plan.rhos) if way.fit is not None else [float("nan")]
+        curvature, bytes_of_fit = self._fitted(way, path)
+        rhos = [float("nan")] if curvature is None else list(self.workshop.plan.rhos)
         weights = self._doubts() if way.recording == "trak" else np.ones(count)
-        if way.fit is not None:
-            options += ["--relative-damping", ",".join(map(repr, rhos))]
+        options: list[object] = ["--method", way.method]
+        if curvature is not None:
+            options += ["--curvature", curvature, "--relative-damping", ",".join(map(repr, rhos))]
         found = self.program.scores(self.experiment, path, batches["query"], *options)
+        if curvature is not None:
+            # Exact curvature of a small store is much larger than the store; what needs it again fits it again.
+            self.program.run("fit", path, "--drop", curvature)
         each = list(weights * found.reshape(len(rhos), *found.shape[-2:]))
         shapes = [(layer.input_dimension, layer.output_dimension) for layer in FactorBatch(batches["train"]).layers]
         identifier = len(self.experiment.train_ids[0])

@@ -122,18 +122,20 @@ def _digits(plan: Plan) -> dict[str, NDArray]:
 
 
 def _texts(plan: Plan, folder: Path) -> dict[str, NDArray]:
-    """Sequences of pieces from three sources in equal parts; a spoiled one has its pieces in random order."""
+    """Sequences of pieces from three sources; a spoiled one has its pieces in random order."""
     draw = np.random.default_rng(SEED)
     texts = {source: passages(source, folder) for source in SOURCES}
     pieces = Pieces((sentence for each in texts.values() for passage in each for sentence in passage), VOCABULARY)
     shuffle = random.Random(SEED)  # noqa: S311 - a draw of examples, not a secret
     groups = []
     for source in SOURCES:
-        found = [row for passage in texts[source] for row in _sequences(passage, pieces, plan.tokens)]
+        # Most passages are shorter than a sequence: they follow each other.
+        found = _sequences([sentence for passage in texts[source] for sentence in passage], pieces, plan.tokens)
         shuffle.shuffle(found)
         groups.append(found)
-    each = min(len(group) for group in groups)
-    rows = np.array([row for group in groups for row in group[:each]], np.int64)
+    # No source more than twice as often as the scarcest.
+    most = 2 * min(len(group) for group in groups)
+    rows = np.array([row for group in groups for row in group[:most]], np.int64)
     parts = _parts(plan, len(rows), draw)
     spoiled, copied = _marks(plan, draw)
     arrays = {"spoiled": spoiled, "copied": copied, "vocabulary": np.array(len(pieces.pieces))}
@@ -147,11 +149,11 @@ def _texts(plan: Plan, folder: Path) -> dict[str, NDArray]:
     return arrays
 
 
-def _sequences(passage: list[str], pieces: Pieces, length: int) -> list[list[int]]:
+def _sequences(sentences: list[str], pieces: Pieces, length: int) -> list[list[int]]:
     """Every length + 1 pieces from the beginning of a sentence, without overlap."""
     found = []
     numbers: list[int] = []
-    for sentence in passage:
+    for sentence in sentences:
         numbers += pieces.numbers(f" {sentence}" if numbers else sentence)
         if len(numbers) > length:
             found.append(numbers[: length + 1])
