@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "bench"))
 import experiment as experiments
 import report
 from codes import ENCODINGS
 from measurement import RHOS, Measurement, Size, Store
+from processes import machine
 from sweeps import Program, Sweep, by_program, in_numpy, inputs
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,6 +79,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures and writes the report."""
     options = parse(arguments)
+    host = machine(options.data.parent)
     try:
         experiment = experiments.load(options.data)
     except (OSError, ValueError) as error:
@@ -110,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "experiment": f"{count} training examples, {queries} queries, {len(experiment.subsets)} subsets, layers "
         + ", ".join(f"{layer} {'×'.join(map(str, experiment.train[layer].shape[1:]))}" for layer in experiment.layers),
         "basis": "as given" if options.whiten is None else f"whitened, ε = {options.whiten:g}",
+        **host,
     }
     text = report.markdown("Encodings: attribution quality and bytes per example", facts, measurements, sizes)
     for path in options.output:
