@@ -12,6 +12,7 @@ where it was when the same command is given again. Settings: Tools/evaluate/retr
 
 import argparse
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -45,7 +46,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("task", choices=sorted({task for task, _ in PLANS}), help="what is learnt")
     add("--work", type=Path, required=True, metavar="FOLDER", help="where everything is kept between runs")
-    add("--short", action="store_true", help="few models and few methods, in two minutes of one core")
+    add("--short", action="store_true", help="few models and few methods, in a minute or two of one core")
     add("--lorif", type=Path, default=os.environ.get("LORIF_BIN") or ROOT / ".build/release/lorif",
         help="the program (default: LORIF_BIN, or the release build)")  # fmt: skip
     add("--output", type=Path, metavar="STEM", help="write STEM.md and STEM.json; the report is printed anyway")
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OutOfTime:
         say(f"{options.seconds:g} s are over; the same command goes on")
         return TRY_AGAIN
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, subprocess.CalledProcessError) as error:
         print(f"retrain.py: {error}", file=sys.stderr)
         return 5
     text = markdown(results)

@@ -101,20 +101,26 @@ class Program:
             sys.exit(f"exit code {done.returncode} of: {' '.join(command)}\n{done.stderr.decode(errors='replace')}")
         return done.stdout.decode()
 
-    def scores(self, experiment: Experiment, store: Path, queries: Path, *options: object) -> Doubles:
-        """[queries, examples], or [dampings, queries, examples] of several, in the experiment's order."""
+    def asked(self, experiment: Experiment, store: Path, *options: object) -> tuple[Doubles, dict[str, str]]:
+        """All scores, examples last and in the experiment's order, and the metadata of their file."""
         path = self.folder / "scores.safetensors"
         path.unlink(missing_ok=True)
-        self.run("query", store, queries, *options, "--scores", path, "--format", "jsonl", "--top", 1, "--bottom", 0)
+        self.run("query", store, *options, "--scores", path, "--format", "jsonl", "--top", 1, "--bottom", 0)
         with safe_open(path, "np") as file:
             metadata = file.metadata()
             matrix = file.get_tensor("scores").astype(np.float64)
-        rows = {identifier: row for row, identifier in enumerate(json.loads(metadata["query_ids"]))}
         columns = {identifier: column for column, identifier in enumerate(json.loads(metadata["example_ids"]))}
-        if rows.keys() != set(experiment.query_ids) or columns.keys() != set(experiment.train_ids):
-            sys.exit(f"{path}: the ids of queries or examples are not those of the experiment")
-        ordered = matrix[..., [rows[i] for i in experiment.query_ids], :]
-        return ordered[..., [columns[i] for i in experiment.train_ids]]
+        if columns.keys() != set(experiment.train_ids):
+            sys.exit(f"{path}: the ids of examples are not those of the experiment")
+        return matrix[..., [columns[i] for i in experiment.train_ids]], metadata
+
+    def scores(self, experiment: Experiment, store: Path, queries: Path, *options: object) -> Doubles:
+        """[queries, examples], or [dampings, queries, examples] of several, in the experiment's order."""
+        matrix, metadata = self.asked(experiment, store, queries, *options)
+        rows = {identifier: row for row, identifier in enumerate(json.loads(metadata["query_ids"]))}
+        if rows.keys() != set(experiment.query_ids):
+            sys.exit(f"{queries}: the ids of queries are not those of the experiment")
+        return matrix[..., [rows[i] for i in experiment.query_ids], :]
 
 
 def inputs(experiment: Experiment, data: Path, folder: Path, *, transformed: bool) -> tuple[Path, Path]:

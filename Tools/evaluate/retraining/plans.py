@@ -114,7 +114,7 @@ PLANS = {
     ("text", "short"): Plan(
         task="text",
         train=200,
-        queries=60,
+        queries=120,
         copies=10,
         before=600,
         spoiled=0.1,
@@ -124,7 +124,7 @@ PLANS = {
         depth=2,
         first=Recipe(4, 20, 5e-3),
         tuning=Recipe(4, 10, 3e-3),
-        subsets=24,
+        subsets=30,
         seeds=1,
         models=6,
         dimensions=(24,),

@@ -11,7 +11,6 @@ from experiment import Doubles, Experiment, write_full_gradients
 from lorif.batch import FactorBatch
 from measurement import choosing_half
 from numpy.typing import NDArray
-from safetensors import safe_open
 from sweeps import Program, directory_bytes
 from torch import nn
 
@@ -121,9 +120,19 @@ class Scorer:
             self.workshop.done("recording")
         return paths
 
+    def _sample(self, train: Path, count: int | None) -> Path:
+        """The first examples of a recording, in a file of their own; the recording itself without a count."""
+        if count is None:
+            return train
+        batch = FactorBatch(train)
+        path = self.workshop.path("sample.safetensors")
+        rows = {layer.name: batch.gradients(layer.name)[:count] for layer in batch.layers}
+        write_full_gradients(path, list(rows), rows, self.task.train_ids[:count])
+        return path
+
     def store(self, way: Way) -> Path:
         """The store that a way asks; built where there is none, with its bytes beside it."""
-        name = "-".join("full" if part is None else str(part) for part in way.store)
+        name = "-".join("full" if part is None else str(part).replace(" ", "-") for part in way.store)
         path = self.workshop.path(f"stores/{name}.lorif")
         if not path.exists():
             train = self.batches(way)["train"]
@@ -134,7 +143,7 @@ class Scorer:
             if way.rank is not None and way.recording == "plain":
                 options += ["--rank", way.rank]
             if way.epsilon is not None:
-                options += ["--whiten-from", train, "--epsilon", way.epsilon]
+                options += ["--whiten-from", self._sample(train, way.sample), "--epsilon", way.epsilon]
             self.program.run("ingest", building, train, *options)
             size = self.workshop.path(f"stores/{name}.bytes")
             size.write_text(str(directory_bytes(building)), encoding="ascii")
@@ -193,15 +202,7 @@ class Scorer:
             ids = self.task.query_ids(getattr(self.task, part))
             batch = self.batches(way)[part]
             return self.program.scores(replace(self.experiment, query_ids=ids), path, batch, *options)
-        target = self.workshop.path("scores.safetensors")
-        target.unlink(missing_ok=True)
-        self.program.run("query", path, *options, "--scores", target, "--format", "jsonl", "--top", 1)
-        with safe_open(target, "np") as file:
-            columns = {
-                identifier: column for column, identifier in enumerate(json.loads(file.metadata()["example_ids"]))
-            }
-            scores = file.get_tensor("scores").astype(np.float64)
-        return scores[:, [columns[identifier] for identifier in self.experiment.train_ids]]
+        return self.program.asked(self.experiment, path, *options)[0]
 
     def _by_program(self, way: Way) -> dict[str, NDArray]:
         batches = self.batches(way)

@@ -192,7 +192,7 @@ def as_json(results: Results) -> str:
                 "rank_correlation_with_logra": each.correlation,
                 "top_10_shared_with_logra": each.top,
                 "lds_by_rho": dict(zip(map(damping, tried), outcome.quality.mean(axis=1).tolist(), strict=True)),
-                "per_query": [round(float(value), 5) for value in outcome.lds],
+                "per_query": [round(float(value), 4) for value in outcome.lds],
             }
         )  # fmt: skip
     removals = [
@@ -209,4 +209,10 @@ def as_json(results: Results) -> str:
         "spoiled": [dataclasses.asdict(each) for each in results.spoiled],
         "copies": [dataclasses.asdict(each) for each in results.copies],
     }
-    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    # A line for every entry of a list: short enough to be committed, long enough to be compared.
+    parts = []
+    for name, part in content.items():
+        entries = [json.dumps(entry, ensure_ascii=False) for entry in part] if isinstance(part, list) else None
+        text = json.dumps(part, ensure_ascii=False) if entries is None else "[\n" + ",\n".join(entries) + "\n]"
+        parts.append(f"{json.dumps(name)}: {text}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"

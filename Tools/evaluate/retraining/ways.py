@@ -7,6 +7,8 @@ from retraining.plans import Plan
 __all__ = ["Way", "logra", "ways"]
 
 EXACT = ("--exact",)
+#: Numbers of examples that a whitening is also estimated on, where whitenings are compared.
+SAMPLES = (20, 100)
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class Way:
         asked: Curvature and method in words.
         rank: c, or None for matrices.
         epsilon: ε of the store's whitening; None where it does not whiten.
+        sample: How many of the examples the whitening is estimated on; None for all.
         recording: `plain`, `whitened` (by the recorder) or `trak`; empty without gradients.
         method: Of `lorif query`.
         fit: Options of `lorif fit`; None where the method needs none.
@@ -33,6 +36,7 @@ class Way:
     asked: str
     rank: int | None = None
     epsilon: float | None = None
+    sample: int | None = None
     recording: str = "plain"
     method: str = "influence"
     fit: tuple[str, ...] | None = None
@@ -46,7 +50,8 @@ class Way:
     @property
     def store(self) -> tuple[object, ...]:
         """What tells stores apart."""
-        return self.recording, self.d, self.rank, self.encoding, self.epsilon
+        parts = self.recording, self.d, self.rank, self.encoding, self.epsilon
+        return parts if self.sample is None else (*parts, f"of {self.sample}")
 
     @property
     def key(self) -> str:
@@ -94,6 +99,9 @@ def ways(plan: Plan) -> list[Way]:
             result.append(_factors(d, rank, first, "dot", method="dot"))
     for each in others:
         result.append(_factors(largest, middle, "q2", f"exact, ε = {each:g}", each, fit=EXACT))
+    for sample in SAMPLES if others else ():
+        asked = f"exact, whitened on {sample} examples"
+        result.append(_factors(largest, middle, "q2", asked, epsilon, sample=sample, fit=EXACT))
     result += [
         Way("LoRIF whitened", f"c = {middle}", largest, "q2", "exact, factors by the recorder", rank=middle,
             recording="whitened", fit=EXACT),

@@ -1,8 +1,9 @@
 # ruff: noqa: D103, S101
-"""The short experiment: what it must show, with margins that are wide but real."""
+"""The short experiments: what they must show, with margins that are wide but real."""
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,19 +15,37 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed; retraining
 from retrain import main
 from retraining.plans import PLANS
 from retraining.workshop import Workshop
+from sources import PACKAGES
 
 BINARY = os.environ.get("LORIF_BIN", "")
 needs_program = pytest.mark.skipif(not BINARY, reason="LORIF_BIN is not set")
-D, RANK = PLANS["digits", "short"].dimensions[0], PLANS["digits", "short"].ranks[0]
+# Both short plans have these.
+D, RANK = 24, 4
+LOGRA, DOT = f"LoGRA: d = {D}, full, f16, exact", f"dot: d = {D}, full, f16"
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
-    folder = tmp_path_factory.mktemp("retraining")
-    assert main(["digits", "--short", "--work", str(folder / "work"), "--output", str(folder / "digits")]) == 0
-    content = json.loads((folder / "digits.json").read_text(encoding="utf-8"))
+def factors(family: str, encoding: str) -> str:
+    return f"{family}: d = {D}, c = {RANK}, {encoding}, exact"
+
+
+def fetched(folder: Path) -> Path:
+    """The packages with the texts, as apt-get has them."""
+    folder.mkdir()
+    for package in (package for packages in PACKAGES.values() for package in packages):
+        command = ["apt-get", "download", "-q", package]
+        if subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode != 0:
+            pytest.skip(f"{' '.join(command)} failed; retraining on texts stays UNTESTED")
+    return folder
+
+
+@pytest.fixture(scope="module", params=["digits", "text"])
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+    folder, task = tmp_path_factory.mktemp("retraining"), request.param
+    texts = ["--texts", str(fetched(folder / "texts"))] if task == "text" else []
+    assert main([task, "--short", "--work", str(folder / "work"), "--output", str(folder / task), *texts]) == 0
+    content = json.loads((folder / f"{task}.json").read_text(encoding="utf-8"))
     by_title = {row["title"]: row for row in content["methods"]}
-    text = (folder / "digits.md").read_text(encoding="utf-8")
+    text = (folder / f"{task}.md").read_text(encoding="utf-8")
     assert all(f"| {title} | " in text for title in by_title)
     return by_title | {"content": content}
 
@@ -38,20 +57,13 @@ def gain(results: dict[str, dict], one: str, other: str) -> tuple[float, float]:
     return float(difference.mean()), float(difference.std(ddof=1) / np.sqrt(len(difference)))
 
 
-def factors(family: str, encoding: str) -> str:
-    return f"{family}: d = {D}, c = {RANK}, {encoding}, exact"
-
-
-LOGRA, DOT = f"LoGRA: d = {D}, full, f16, exact", f"dot: d = {D}, full, f16"
-
-
 @needs_program
 @pytest.mark.parametrize(
     ("better", "worse", "margin"),
     [
-        (LOGRA, DOT, 0.1),
-        (DOT, "random", 0.15),
-        (factors("LoRIF", "q2"), f"LoRIF: d = {D}, c = {RANK}, f32, dot", 0.1),
+        (LOGRA, DOT, 0.05),
+        (DOT, "random", 0.03),
+        (factors("LoRIF", "q2"), f"LoRIF: d = {D}, c = {RANK}, f32, dot", 0.05),
         (factors("LoRIF whitened", "q2"), factors("LoRIF", "q2"), 0.01),
         (factors("LoRIF whitened", "f32"), LOGRA, 0.0),
     ],
@@ -77,11 +89,20 @@ def test_what_was_planted_is_found(results: dict[str, dict]) -> None:
     content = results["content"]
     spoiled = {row["title"].split(",")[0]: row for row in content["spoiled"]}
     # Chance finds a tenth.
-    assert spoiled["self-influence"]["share"] > 0.4
+    assert spoiled["self-influence"]["share"] > 0.3
     assert spoiled["self-influence"]["second"] > 0.8
     copies = {row["title"]: row for row in content["copies"]}
     assert copies[f"relatif, {LOGRA}"]["share"] > 0.5
     assert copies["chance"]["share"] < 0.2
+
+
+@needs_program
+def test_without_its_best_examples_a_query_is_answered_worse(results: dict[str, dict]) -> None:
+    content = results["content"]
+    lost = {row["title"]: float(np.mean(row["increases"])) for row in content["removals"]}
+    assert bool(lost) == bool(content["plan"]["removal_counts"])
+    for title in (LOGRA, factors("LoRIF whitened", "q2")) if lost else ():
+        assert lost[title] > lost["random"] + 0.2
 
 
 @needs_program
