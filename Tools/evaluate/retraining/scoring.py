@@ -132,7 +132,7 @@ class Scorer:
 
     def store(self, way: Way) -> Path:
         """The store that a way asks; built where there is none, with its bytes beside it."""
-        name = "-".join("full" if part is None else str(part).replace(" ", "-") for part in way.store)
+        name = "-".join("full" if part is None else str(part) for part in way.store)
         path = self.workshop.path(f"stores/{name}.lorif")
         if not path.exists():
             train = self.batches(way)["train"]
@@ -142,6 +142,8 @@ class Scorer:
             options: list[object] = ["--encoding", way.encoding]
             if way.rank is not None and way.recording == "plain":
                 options += ["--rank", way.rank]
+            if way.energy is not None:
+                options += ["--energy", way.energy]
             if way.epsilon is not None:
                 options += ["--whiten-from", self._sample(train, way.sample), "--epsilon", way.epsilon]
             self.program.run("ingest", building, train, *options)
@@ -221,12 +223,17 @@ class Scorer:
             # Exact curvature of a small store is much larger than the store; what needs it again fits it again.
             self.program.run("fit", path, "--drop", curvature)
         each = list(weights * found.reshape(len(rhos), *found.shape[-2:]))
-        shapes = [(layer.input_dimension, layer.output_dimension) for layer in FactorBatch(batches["train"]).layers]
-        identifier = len(self.experiment.train_ids[0])
-        payload = bytes_per_example(shapes, way.rank, way.encoding, identifier)
-        result = self._weighed(each, rhos, [payload, directory / count, bytes_of_fit])
+        result = self._weighed(each, rhos, [self._payload(way, path), directory / count, bytes_of_fit])
         self.workshop.done("asking")
         return result
+
+    def _payload(self, way: Way, path: Path) -> float:
+        """Bytes per example in a large store, by the ranks that the store has."""
+        layers = json.loads(self.program.run("inspect", path, "--layers", "--json"))
+        without_layers = bytes_per_example([], None, way.encoding, len(self.experiment.train_ids[0]))
+        apart = bytes_per_example([], None, way.encoding, 0)
+        each = [bytes_per_example([(layer["d1"], layer["d2"])], layer.get("rank"), way.encoding, 0) for layer in layers]
+        return without_layers + sum(each) - len(each) * apart
 
     def _of_observations(self, way: Way) -> dict[str, NDArray]:
         """Random scores, and the cosine of embeddings."""

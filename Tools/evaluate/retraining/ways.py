@@ -9,6 +9,8 @@ __all__ = ["Way", "logra", "ways"]
 EXACT = ("--exact",)
 #: Numbers of examples that a whitening is also estimated on, where whitenings are compared.
 SAMPLES = (20, 100)
+#: Shares of the energy that ranks by layer keep, where ranks are compared.
+ENERGIES = (0.4, 0.5, 0.6, 0.7, 0.85)
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class Way:
         asked: Curvature and method in words.
         rank: c, or None for matrices.
         epsilon: ε of the store's whitening; None where it does not whiten.
+        energy: Share of the energy that the rank of each layer keeps, where ranks differ by layer.
         sample: How many of the examples the whitening is estimated on; None for all.
         recording: `plain`, `whitened` (by the recorder) or `trak`; empty without gradients.
         method: Of `lorif query`.
@@ -36,6 +39,7 @@ class Way:
     asked: str
     rank: int | None = None
     epsilon: float | None = None
+    energy: float | None = None
     sample: int | None = None
     recording: str = "plain"
     method: str = "influence"
@@ -51,7 +55,8 @@ class Way:
     def store(self) -> tuple[object, ...]:
         """What tells stores apart."""
         parts = self.recording, self.d, self.rank, self.encoding, self.epsilon
-        return parts if self.sample is None else (*parts, f"of {self.sample}")
+        more = ("of", self.sample), ("energy", self.energy)
+        return (*parts, *(f"{word}-{value}" for word, value in more if value is not None))
 
     @property
     def key(self) -> str:
@@ -92,6 +97,10 @@ def ways(plan: Plan) -> list[Way]:
                 result.append(_factors(d, rank, encoding, "exact", fit=EXACT))
                 result.append(_factors(d, rank, encoding, "exact", epsilon, fit=EXACT))
             result.append(_factors(d, rank, "q2", "no curvature", epsilon, method="whitened-dot"))
+        for share in ENERGIES if others else ():
+            form = f"{share:.0%} of the energy"
+            way = Way("LoRIF whitened", form, d, "q2", "exact", epsilon=epsilon, energy=share, fit=EXACT)
+            result.append(way)
         for r in plan.fits:
             for each in (None, epsilon):
                 result.append(_factors(d, middle, "q2", f"r = {r}", each, fit=("--rank", str(r))))
