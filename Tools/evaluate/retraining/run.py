@@ -9,6 +9,7 @@ from lorif.batch import FactorBatch
 from sweeps import Program
 
 from retraining import detection
+from retraining.changes import changes
 from retraining.judging import between_seeds, judged
 from retraining.models import explained, random_halves, retrained
 from retraining.removal import removals
@@ -75,6 +76,6 @@ def run(
     spoiled, copies = detection.spoiled(scorer, picked), detection.copies(scorer, picked)
     say("found what was planted")
     return Results(
-        plan, facts, judged(outcomes, mean, matrix_bytes), between_seeds(np.stack(losses)), removed, spoiled, copies,
-        workshop.spent,
+        plan, facts, judged(outcomes, mean, matrix_bytes), changes(outcomes, mean, plan),
+        between_seeds(np.stack(losses)), removed, spoiled, copies, workshop.spent,
     )  # fmt: skip

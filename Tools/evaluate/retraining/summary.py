@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from experiment import mean_and_error
 from report import damping, number, table, with_error
 
+from retraining.changes import Change
 from retraining.detection import Detection
 from retraining.judging import Judgement, best_within
 from retraining.plans import Plan
@@ -33,6 +34,7 @@ class Results:
     plan: Plan
     facts: dict[str, str]
     judgements: Sequence[Judgement]
+    changes: Sequence[Change]
     ceiling: float | None
     removals: Sequence[Removal]
     spoiled: Sequence[Detection]
@@ -105,6 +107,16 @@ def _targets(results: Results) -> str:
     return table(["d", "at least", "best on the choosing half", "times fewer", "LDS", "of LoGRA's", "wanted"], rows)
 
 
+def _changes(changes: Sequence[Change]) -> str:
+    rows = []
+    for each in sorted(changes, key=lambda item: -item.gain[0]):
+        sizes = " → ".join(number(size) for size in each.sizes)
+        rows.append(
+            [each.title, sizes, f"{with_error(*each.gain)} (± {each.subset_error:.3f})", each.verdict, each.after]
+        )
+    return table(["change", "B/example", "LDS gained", "verdict", "what then is asked"], rows)
+
+
 def _removals(removals: Sequence[Removal]) -> str:
     control = {each.count: each.increases for each in removals if each.title.startswith("random")}
     rows = [
@@ -146,6 +158,10 @@ def markdown(results: Results) -> str:
         _methods(results),
         "## Fewer bytes than LoGRA's matrices",
         _targets(results),
+        "## What helps and what does not",
+        "Pairs that differ in one thing, on the queries that no setting was chosen on; errors as above. A difference of"
+        " less than two of the larger standard error is none.",
+        _changes(results.changes),
     ]
     if results.removals:
         parts += [
@@ -205,6 +221,7 @@ def as_json(results: Results) -> str:
         "seconds": results.seconds,
         "between_seeds": results.ceiling,
         "methods": rows,
+        "changes": [dataclasses.asdict(each) | {"verdict": each.verdict} for each in results.changes],
         "removals": removals,
         "spoiled": [dataclasses.asdict(each) for each in results.spoiled],
         "copies": [dataclasses.asdict(each) for each in results.copies],

@@ -11,11 +11,13 @@ torch = pytest.importorskip("torch", reason="torch is not installed; retraining 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed; retraining stays UNTESTED")
 
 from retraining import training
+from retraining.changes import Change, changes, pairs
 from retraining.detection import area, precision
 from retraining.judging import agreement, best_within, jackknife
 from retraining.models import random_halves
 from retraining.patches import PatchTransformer, patches
 from retraining.plans import PLANS
+from retraining.scoring import Outcome
 from retraining.tasks import open_task
 from retraining.ways import logra, ways
 from retraining.workshop import OutOfTime, Workshop
@@ -141,6 +143,33 @@ def test_ways_differ_in_their_keys() -> None:
         keys = [way.key for way in ways(plan)]
         assert len(set(keys)) == len(keys)
         assert all(logra(d).key in keys for d in plan.dimensions)
+
+
+def test_changes_are_between_ways_that_are_measured() -> None:
+    for name in ("digits", "text"):
+        plan = PLANS[name, "long"]
+        titles = {way.title for way in ways(plan)}
+        for title, before, after in pairs(plan):
+            assert {before, after} <= titles, title
+
+
+def test_a_change_is_a_difference_on_the_queries_that_chose_nothing() -> None:
+    plan = PLANS["digits", "short"]
+    random = np.random.default_rng(4)
+    losses = random.standard_normal((40, 8))
+    by_title = {way.title: way for way in ways(plan)}
+    _, before, after = next(pair for pair in pairs(plan) if pair[0] == "whitening before truncation")
+    lds = {before: np.arange(8.0), after: np.arange(8.0) + np.array([9, 0.1, 9, 0.2, 9, 0.3, 9, 0.4])}
+    outcomes = [
+        Outcome(by_title[title], 7, 7, 0, np.array([1.0]), lds[title][None], 0, -losses.T, np.zeros((8, 2), np.float32))
+        for title in (before, after)
+    ]
+    (found,) = changes(outcomes, losses, plan)
+    assert found.gain[0] == pytest.approx(0.25)
+    assert found.subset_error == 0
+    assert found.verdict == "helps"
+    assert Change("", "", "", (1, 1), (0.25, 0.01), 0.2).verdict == "no difference seen"
+    assert Change("", "", "", (1, 1), (-0.25, 0.1), 0.01).verdict == "harms"
 
 
 def test_the_best_within_a_budget() -> None:
