@@ -24,6 +24,7 @@ from processes import machine
 from retraining.plans import PLANS
 from retraining.run import run
 from retraining.summary import as_json, markdown
+from retraining.tasks import SEED
 from retraining.workshop import OutOfTime, Workshop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,8 +81,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         plan = PLANS[options.task, "short" if options.short else "long"]
         workshop = Workshop(options.work, plan, seconds=options.seconds, wait_for=options.wait_for)
-        facts = {"command": f"`python Tools/evaluate/retrain.py {options.task}{short}`", **machine(options.work)}
-        results = run(workshop, Path(options.lorif).resolve(), options.texts, facts, say)
+        binary = Path(options.lorif).resolve()
+        version = subprocess.run([binary, "--version"], capture_output=True, check=True, text=True).stdout.strip()
+        facts = {
+            "command": f"`python Tools/evaluate/retrain.py {options.task}{short}`",
+            "lorif": f"version {version}; PyTorch {torch.__version__}",
+            "seeds": f"{SEED} for data and first weights, {plan.subsets} for halves,"
+            f" 1 to {plan.subsets * plan.seeds} for the order of their examples",
+            **machine(options.work),
+        }
+        results = run(workshop, binary, options.texts, facts, say)
     except OutOfTime:
         say(f"{options.seconds:g} s are over; the same command goes on")
         return TRY_AGAIN

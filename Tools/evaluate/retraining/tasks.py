@@ -18,7 +18,7 @@ from model import GPT
 from sources import SOURCES, passages
 from words import Pieces
 
-__all__ = ["Task", "open_task"]
+__all__ = ["SEED", "Task", "open_task"]
 
 VOCABULARY = 1024
 SEED = 20261122
