@@ -22,6 +22,7 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+        .package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"),
     ],
     targets: [
         // C libraries, each imported by exactly one Swift module.
@@ -108,3 +109,12 @@ let package = Package(
     swiftLanguageModes: [.v6],
     cLanguageStandard: .c11
 )
+
+// Fuzzing needs a build with sanitizers: Tools/fuzz/run.py makes it.
+if Context.environment["LORIF_FUZZ"] != nil {
+    package.targets.append(
+        .executableTarget(
+            name: "lorif-fuzz",
+            dependencies: ["Checksum", "Engine", "Files", "Format", "Interchange", "Schema", "Store", "Zstd"],
+            path: "Tools/fuzz/targets", swiftSettings: settings))
+}

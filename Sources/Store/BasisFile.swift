@@ -41,17 +41,17 @@ public enum BasisFile {
         try file.append(description.bytes, column: column, block: 0, rowCount: 1, compression: .none)
         var blockCount = 1
         for (place, layer) in basis.layers.enumerated() {
-            func addColumn(_ kind: BasisColumnKind) -> Int {
-                file.addColumn(ColumnDescriptor(kind: kind.rawValue, layer: UInt32(place)))
+            func descriptor(_ kind: BasisColumnKind) -> ColumnDescriptor {
+                ColumnDescriptor(kind: kind.rawValue, layer: UInt32(place))
             }
             var values = ByteWriter()
             for value in layer.leftEigenvalues + layer.rightEigenvalues { values.write(value) }
-            let valueColumn = addColumn(.eigenvalues)
+            let valueColumn = file.addColumn(descriptor(.eigenvalues))
             try file.append(
                 values.bytes, column: valueColumn, block: 0,
                 rowCount: layer.inputDimension + layer.outputDimension, compression: .none)
             for (kind, map) in [(BasisColumnKind.left, layer.left), (.right, layer.right)] {
-                let mapColumn = addColumn(kind)
+                let mapColumn = file.addColumn(descriptor(kind))
                 for (block, start) in stride(from: 0, to: map.count, by: numbersPerPage).enumerated() {
                     let numbers = map[start..<min(start + numbersPerPage, map.count)]
                     var bytes = ByteWriter()

@@ -69,6 +69,10 @@ public struct CoordinatesDescription: Hashable, Sendable {
         // Not reserved: the count is not trusted, the bytes end it.
         for _ in 0..<count { ranks.append(try reader.readCount()) }
         try reader.expectEnd()
+        // What pages must hold is computed from ranks: no product of these with rows of a block overflows.
+        if let rank = ranks.first(where: { $0 > Limits.gradientLength }) {
+            throw .rule(expected: "ranks of at most \(Limits.gradientLength)", found: "\(rank)")
+        }
         guard rowsPerBlock > 0, rowCount > 0 else { throw .rule(expected: "rows", found: "none") }
         self.ranks = ranks
         self.rowCount = rowCount

@@ -170,6 +170,17 @@ import Testing
         #expect(right.bytes == littleEndian(Float(3).bitPattern) && right.rows == 1)
     }
 
+    @Test func ranksThatNoPageCouldHoldAreRefused() throws {
+        func description(rank: UInt64) throws(CatalogCodingError) -> CoordinatesDescription {
+            let words: [UInt64] = [1, 2, 3, 4, UInt64(Encoding.int8.rawValue), 1, rank]
+            return try CoordinatesDescription(payload: words.flatMap { littleEndian($0) }, rowCount: 5, rowsPerBlock: 5)
+        }
+        #expect(try description(rank: 256).ranks == [256])
+        for rank in [1 << 29, 1 << 62, UInt64.max] {
+            #expect(throws: CatalogCodingError.self) { () throws(CatalogCodingError) in try description(rank: rank) }
+        }
+    }
+
     @Test func coordinatesTables() throws {
         let store = StoreDirectory(path: directory.path)
         try createDirectory(store.temporaryPath)
