@@ -44,7 +44,7 @@ struct LayerSelection: Sendable {
 }
 
 /// The candidate closest to `name` by edit distance, if it is close enough to be meant.
-func nearestName(to name: String, among candidates: [String]) -> String? {
+public func nearestName(to name: String, among candidates: [String]) -> String? {
     let target = Array(name.unicodeScalars.prefix(256))
     var best: (name: String, distance: Int)?
     for candidate in candidates.prefix(4096) {

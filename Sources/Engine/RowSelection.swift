@@ -112,9 +112,10 @@ extension LiveRows {
     }
 }
 
-/// The ids in a file: one on each line, or a JSON array of strings. Blank lines are left out.
+/// The ids in a file, or on standard input for "-": one on each line, or a JSON array of strings. Blank lines are left out.
 public func readIdentifiers(fromFile path: String) throws(EngineError) -> [String] {
-    guard let data = FileManager.default.contents(atPath: path) else {
+    let standardInput = path == "-" ? try? FileHandle.standardInput.readToEnd() ?? Data() : nil
+    guard let data = standardInput ?? FileManager.default.contents(atPath: path) else {
         throw .invalidRequest("\(path): cannot be read")
     }
     guard let text = String(validating: data, as: UTF8.self) else {

@@ -44,7 +44,11 @@ struct Inspect: ParsableCommand {
     }
 
     func run() throws {
-        let snapshot = try Snapshot.open(at: store, named: snapshot)
+        try show(try Snapshot.open(at: store, named: snapshot))
+    }
+
+    /// What is in an open store.
+    func show(_ snapshot: Snapshot) throws {
         if segments {
             try showSegments(snapshot)
         } else if pages {
