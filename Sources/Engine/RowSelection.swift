@@ -1,6 +1,6 @@
 import Foundation
 import Schema
-import Store
+public import Store
 
 /// Which of a store's live rows a command is about.
 public enum RowSelection: Sendable {
@@ -29,7 +29,7 @@ extension LiveRows {
         let locations = try snapshot.locate(identifiers: identifiers)
         if locations.count < identifiers.count {
             let unknown = identifiers.indices.filter { locations[$0] == nil }.map { identifiers[$0] }
-            throw EngineError.examplesUnknown(count: unknown.count, first: Array(unknown.prefix(5)))
+            throw try snapshot.unknownExamples(unknown)
         }
         var wanted: [Int: Set<Int>] = [:]
         for location in locations.values { wanted[location.segment, default: []].insert(location.row) }
@@ -109,6 +109,23 @@ extension LiveRows {
             ordinal += selection.count
         }
         return LiveRows(snapshot: snapshot, blocks: kept, rowCount: ordinal)
+    }
+}
+
+extension Snapshot {
+    /// The error about ids that no live example has, with the closest one that there is.
+    func unknownExamples(_ identifiers: [String]) throws -> EngineError {
+        .examplesUnknown(
+            count: identifiers.count, first: Array(identifiers.prefix(5)),
+            nearest: try identifiers.first.flatMap(nearestIdentifier))
+    }
+
+    /// The id of a live example that is close enough to be meant, among the first 65,536.
+    public func nearestIdentifier(to identifier: String) throws -> String? {
+        let rows = try LiveRows(self)
+        var known: [String] = []
+        for block in rows.blocks.indices where known.count < 1 << 16 { known += try rows.readIdentifiers(block: block) }
+        return nearestName(to: identifier, among: known)
     }
 }
 

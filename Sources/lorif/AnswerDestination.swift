@@ -1,6 +1,5 @@
 import ArgumentParser
 import Engine
-import Foundation
 
 /// How answers are written.
 enum AnswerFormat: String, ExpressibleByArgument, CaseIterable {
@@ -71,11 +70,7 @@ struct AnswerDestination: ParsableArguments {
             let text = try text(
                 result, as: format ?? AnswerFormat(extensionOf: path) ?? .text, elapsedSeconds: elapsedSeconds,
                 width: 120, style: .plain)
-            do {
-                try text.write(toFile: path, atomically: true, encoding: .utf8)
-            } catch {
-                throw CommandFailure(code: .environment, message: "\(path): \(error.localizedDescription)")
-            }
+            try writeText(text, toFile: path)
         }
         if printsAnswers {
             standardOutput(

@@ -279,7 +279,8 @@ struct Inspect: ParsableCommand {
 
     private func showExample(_ identifier: String, _ snapshot: Snapshot) throws {
         guard let location = try snapshot.locate(identifier: identifier) else {
-            throw EngineError.exampleUnknown(id: identifier)
+            throw EngineError.exampleUnknown(
+                id: identifier, nearest: try snapshot.nearestIdentifier(to: identifier))
         }
         let found = try snapshot.segmentReader(location.segment).readRow(location.row, withTiles: false)
         let report = ExampleReport(

@@ -1,6 +1,5 @@
 import ArgumentParser
 import Engine
-import Foundation
 import Store
 
 /// `lorif report`: the answer as a page for a browser.
@@ -55,11 +54,7 @@ struct ReportCommand: ParsableCommand {
             spectra: try spectra(of: result, database),
             elapsedSeconds: seconds(ContinuousClock.now - started))
         let html = page.html
-        do {
-            try html.write(toFile: output, atomically: true, encoding: .utf8)
-        } catch {
-            throw CommandFailure(code: .environment, message: "\(output): \(error.localizedDescription)")
-        }
+        try writeText(html, toFile: output)
         standardOutput(
             "\(grouped(result.answers.count)) \(result.answers.count == 1 ? "answer" : "answers") in \(output), "
                 + "\(byteText(html.utf8.count))\n")
