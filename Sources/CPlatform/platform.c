@@ -6,6 +6,7 @@
 #ifdef __linux__
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/vfs.h>
 #endif
 #ifdef __GLIBC__
 #include <malloc.h>
@@ -52,6 +53,23 @@ int lorif_open_direct(int descriptor) {
 #else
     (void)descriptor;
     errno = EINVAL;
+    return -1;
+#endif
+}
+
+int lorif_file_system(const char *path, uint64_t *kind, uint64_t *available_byte_count) {
+#ifdef __linux__
+    struct statfs status;
+    if (statfs(path, &status) != 0) return -1;
+    // Numbers of 32 bits, which some kinds have with the highest bit set.
+    *kind = (uint32_t)status.f_type;
+    *available_byte_count = (uint64_t)status.f_bavail * (uint64_t)status.f_bsize;
+    return 0;
+#else
+    (void)path;
+    (void)kind;
+    (void)available_byte_count;
+    errno = ENOSYS;
     return -1;
 #endif
 }

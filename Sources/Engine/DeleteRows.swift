@@ -36,7 +36,7 @@ extension Database {
         }
         let missing = try writer.delete(identifiers: identifiers)
         if !missing.isEmpty, !ignoresMissing {
-            throw EngineError.examplesUnknown(count: missing.count, first: Array(missing.prefix(5)))
+            throw try snapshot.unknownExamples(missing)
         }
         let summary = try writer.commit()
         let after = writer.snapshot()

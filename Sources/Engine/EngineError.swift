@@ -48,10 +48,10 @@ public enum EngineError: Error, Hashable, Sendable {
     case dampingNotApplicable(method: String)
     /// A score is not a finite number: the gradients are too large for single precision.
     case scoreOverflow(example: String)
-    /// No example has that id.
-    case exampleUnknown(id: String)
-    /// Some ids name no live example.
-    case examplesUnknown(count: Int, first: [String])
+    /// No example has that id; `nearest` is the closest one.
+    case exampleUnknown(id: String, nearest: String?)
+    /// Some ids name no live example; `nearest` is the closest one to the first.
+    case examplesUnknown(count: Int, first: [String], nearest: String?)
     /// A condition or grouping names a metadata field that nothing has.
     case fieldUnknown(option: String, name: String, known: [String], nearest: String?)
     /// No example passes the condition.
@@ -79,7 +79,7 @@ extension EngineError: CustomStringConvertible {
         case .layerMissing(let path, let layer):
             "\(path): layer '\(layer)' of the store is missing; every batch must hold every layer of the store"
         case .layerUnknown(let path, let layer, let nearest):
-            "\(path): layer '\(layer)' is not in the store" + (nearest.map { "; did you mean '\($0)'?" } ?? "")
+            "\(path): layer '\(layer)' is not in the store" + suggestion(nearest)
         case .shapeMismatch(let path, let layer, let expected, let found):
             "\(path): layer '\(layer)': expected d1×d2 = \(product(expected)) as in the store, found \(product(found))"
         case .rankMismatch(let path, let layer, let expected, let found):
@@ -122,7 +122,7 @@ extension EngineError: CustomStringConvertible {
             "curvature '\(id)' may be any of " + matches.joined(separator: ", ") + "; give more digits"
         case .patternMatchesNothing(let pattern, let layers):
             "--layers '\(pattern)' matches none of the \(layers.count) layers (\(layers.prefix(4).joined(separator: ", "))"
-                + (layers.count > 4 ? ", …)" : ")")
+                + (layers.count > 4 ? ", …)" : ")") + suggestion(nearestName(to: pattern, among: layers))
         case .selectionNeedsPerLayer(let selected, let fitted):
             "--layers selects \(selected) layers but the global curvature was fitted over all \(fitted) together; "
                 + "fit with '--scope per-layer' to query a selection"
@@ -130,11 +130,12 @@ extension EngineError: CustomStringConvertible {
             "method '\(method)' has no damping; leave out --damping and --relative-damping"
         case .scoreOverflow(let example):
             "the score of example '\(example)' is not a finite number: its gradients or the queries' are too large; scale them down"
-        case .exampleUnknown(let id):
-            "no example has the id '\(id)'"
-        case .examplesUnknown(let count, let first):
-            "\(count) ids name no example: " + first.map { "'\($0)'" }.joined(separator: ", ")
-                + (count > first.count ? ", …" : "")
+        case .exampleUnknown(let id, let nearest):
+            "no example has the id '\(id)'" + suggestion(nearest)
+        case .examplesUnknown(let count, let first, let nearest):
+            (count == 1 ? "no example has the id " : "\(count) ids name no example: ")
+                + first.map { "'\($0)'" }.joined(separator: ", ") + (count > first.count ? ", …" : "")
+                + suggestion(nearest)
         case .fieldUnknown(let option, let name, let known, let nearest):
             "\(option): no \(option == "--aggregate-by" ? "query" : "example") has a field '\(name)'"
                 + (nearest.map { "; did you mean '\($0)'?" }
@@ -157,6 +158,8 @@ extension EngineError: CustomStringConvertible {
             "stopped on request; the store is unchanged"
         }
     }
+
+    private func suggestion(_ name: String?) -> String { name.map { "; did you mean '\($0)'?" } ?? "" }
 
     private func product(_ dimensions: [Int]) -> String {
         dimensions.map(String.init).joined(separator: "×")

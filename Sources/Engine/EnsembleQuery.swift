@@ -46,7 +46,7 @@ public func runEnsembleQuery(
                 identifier: identifier, metadata: known[identifier]?.metadata, dampingIndex: 0,
                 top: try examples.resolve(try top.results { try examples.identifier(ordinal: $0) }),
                 bottom: try examples.resolve(try bottom.results { try examples.identifier(ordinal: $0) }),
-                groups: []))
+                groups: [], totalMagnitude: sumOfMagnitudes(scores.span), distribution: nil))
     }
     try sink?.finish()
     var warnings = scored.results.flatMap(\.warnings)

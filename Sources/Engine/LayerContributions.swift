@@ -8,6 +8,12 @@ public struct LayerContribution: Sendable {
     public let name: String
     /// Its part; all parts together are the score, up to rounding.
     public let score: Float
+
+    /// A part of a score.
+    public init(name: String, score: Float) {
+        self.name = name
+        self.score = score
+    }
 }
 
 /// The parts of the scores of ranked examples.

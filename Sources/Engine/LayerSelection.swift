@@ -44,11 +44,16 @@ struct LayerSelection: Sendable {
 }
 
 /// The candidate closest to `name` by edit distance, if it is close enough to be meant.
-func nearestName(to name: String, among candidates: [String]) -> String? {
+///
+/// Looks at the first 65,536 candidates. Works in proportion to their number and to the square of their length.
+public func nearestName(to name: String, among candidates: [String]) -> String? {
     let target = Array(name.unicodeScalars.prefix(256))
     var best: (name: String, distance: Int)?
-    for candidate in candidates.prefix(4096) {
-        let distance = editDistance(target, Array(candidate.unicodeScalars.prefix(256)))
+    for candidate in candidates.prefix(1 << 16) {
+        let scalars = Array(candidate.unicodeScalars.prefix(256))
+        // Every letter more or less is an edit.
+        guard abs(scalars.count - target.count) < best?.distance ?? Int.max else { continue }
+        let distance = editDistance(target, scalars)
         if distance < best?.distance ?? Int.max { best = (candidate, distance) }
     }
     guard let best, best.distance <= max(2, target.count / 3) else { return nil }

@@ -17,22 +17,23 @@ struct LoadedCurvature: Sendable {
     /// Rows that it was fitted on.
     var rowCount: Int { record.description.fittedRowCount }
 
-    /// Loads the curvature named by a prefix of its id, or the active one.
+    /// Loads the curvature named by a prefix of its id, or the active one, by `read`.
     init(
-        _ snapshot: Snapshot, identifier: String?, storePath: String, method: Method, layers: [Int]
+        _ snapshot: Snapshot, identifier: String?, method: Method, layers: [Int],
+        read: (Digest) throws -> [CurvatureGroupData]
     ) throws {
         let record: CurvatureRecord
         if let identifier {
             record = try snapshot.curvature(startingWith: identifier)
         } else {
             guard let active = snapshot.curvatures.first(where: { $0.digest == snapshot.activeCurvature }) else {
-                throw EngineError.curvatureMissing(path: storePath, method: method.rawValue)
+                throw EngineError.curvatureMissing(path: snapshot.path, method: method.rawValue)
             }
             record = active
         }
         self.record = record
         let wanted = Set(layers)
-        let all = try snapshot.readCurvature(record.digest)
+        let all = try read(record.digest)
         groupNumbers = all.indices.filter { !wanted.isDisjoint(with: all[$0].layers) }
         groups = groupNumbers.map { all[$0] }
         ranks = all.map(\.eigenvalues.count)

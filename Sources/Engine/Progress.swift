@@ -56,6 +56,9 @@ public final class Cancellation: Sendable {
     /// Asks the operation to stop.
     public func cancel() { flag.store(true, ordering: .relaxed) }
 
+    /// Forgets that a stop was asked for: for a program that goes on with other operations.
+    public func reset() { flag.store(false, ordering: .relaxed) }
+
     /// Whether a stop was asked for.
     public var isCancelled: Bool { flag.load(ordering: .relaxed) }
 

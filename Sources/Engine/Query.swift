@@ -5,25 +5,8 @@ import Schema
 import Scoring
 import Store
 
-extension Database {
-    /// Answers a query on a store's current generation.
-    ///
-    /// Plans first, then scans the rows block by block on all workers. Top-k is exact, ties by id; results do not depend on the
-    /// number of workers. Memory: `Plan.memoryBytes` and the bases of the curvature groups used.
-    public func answer(
-        _ request: QueryRequest, control: OperationControl = OperationControl()
-    ) throws -> QueryResult {
-        try QuerySession(request, storePath: path).run(control: control)
-    }
-
-    /// The plan of a query, without running it.
-    public func plan(_ request: QueryRequest) throws -> Plan {
-        try QuerySession(request, storePath: path).plan
-    }
-}
-
 /// One query against one snapshot: names resolved, curvature loaded, planned.
-private struct QuerySession {
+struct QuerySession {
     let request: QueryRequest
     let rows: LiveRows
     let queries: QueryGradients?
@@ -42,10 +25,13 @@ private struct QuerySession {
     let plan: Plan
     let warnings: [String]
 
-    init(_ request: QueryRequest, storePath: String) throws {
+    /// `readCurvature` gives the eigenpairs of a curvature of the snapshot.
+    init(
+        _ request: QueryRequest, snapshot: Snapshot, readCurvature: (Digest) throws -> [CurvatureGroupData]
+    ) throws {
         try request.validate()
         let method = request.method
-        let snapshot = try Snapshot.open(at: storePath, named: request.snapshotName)
+        let storePath = snapshot.path
         guard snapshot.rowCount > 0 else { throw EngineError.storeEmpty(path: storePath) }
         let schema = snapshot.schema
         let selection = try LayerSelection(request.layerPatterns, of: schema)
@@ -77,7 +63,7 @@ private struct QuerySession {
         var curvature: LoadedCurvature?
         if method.needsCurvature {
             let loaded = try LoadedCurvature(
-                snapshot, identifier: request.curvature, storePath: storePath, method: method, layers: layers)
+                snapshot, identifier: request.curvature, method: method, layers: layers, read: readCurvature)
             if loaded.isGlobal {
                 guard selection.layers.count == schema.layers.count else {
                     throw EngineError.selectionNeedsPerLayer(
@@ -118,6 +104,7 @@ private struct QuerySession {
                 basisRanks: Dictionary(
                     uniqueKeysWithValues: groups[0].flatMap { group in group.layers.map { ($0, group.rank) } }),
                 wantsAllScores: request.scoresPath != nil || request.groupField != nil
+                    || request.wantsDistribution
                     || (queryGroups != nil && !folds),
                 isOneScan: queryGroups != nil && !folds, allowsMeasuredErrors: request.guarantee == .none,
                 rankedCount: request.topCount + request.bottomCount, kernel: request.kernel,
@@ -168,6 +155,7 @@ private struct QuerySession {
                 output: ScanOutput(
                     aggregation: reduction, firstQuery: first, topCount: request.topCount,
                     bottomCount: request.bottomCount, sink: sink, rowGroups: rowGroups,
+                    wantsDistribution: request.wantsDistribution,
                     deadline: request.deadlineSeconds.map { started + .seconds($0) }),
                 workers: plan.workers, examples: examples, coordinates: coordinates,
                 directSegments: plan.directSegments)
@@ -228,7 +216,8 @@ private struct QuerySession {
             }
             return QueryAnswer(
                 identifier: names[place], metadata: metadata, dampingIndex: output / names.count, top: top,
-                bottom: try resolve(found.bottom[offset]), groups: groups)
+                bottom: try resolve(found.bottom[offset]), groups: groups, totalMagnitude: found.magnitudes[offset],
+                distribution: found.histograms.isEmpty ? nil : found.histograms[offset])
         }
     }
 

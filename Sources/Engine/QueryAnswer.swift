@@ -30,6 +30,15 @@ public struct QueryAnswer: Sendable {
     public let bottom: [RankedExample]
     /// The examples by their value of a field, the largest sum first; empty unless asked for.
     public let groups: [GroupScore]
+    /// Σ |score| over all examples scored. Where low-bit codes or leading pairs leave most rows at an estimate, that of the estimates.
+    public let totalMagnitude: Double
+    /// How many examples have which score; nil unless asked for.
+    public let distribution: ScoreHistogram?
+
+    /// The part of the total that one example makes up: |score| / Σ |score|, 0 to 1.
+    public func share(of example: RankedExample) -> Double {
+        totalMagnitude > 0 ? min(1, Double(abs(example.score)) / totalMagnitude) : 0
+    }
 }
 
 /// The damping that a result was computed with.

@@ -26,6 +26,8 @@ public struct QueryRequest: Sendable {
     public var groupField: String?
     /// Whether to say what each layer adds to the scores of ranked examples.
     public var wantsContributions = false
+    /// Whether to count how many examples have which score. Every row is then scored exactly.
+    public var wantsDistribution = false
     /// The scan stops after so many seconds with what it has.
     public var deadlineSeconds: Double?
     /// A JSONL file of the queries' metadata; nil: the file beside the queries, if there is one.
@@ -93,6 +95,9 @@ extension QueryRequest {
     /// Whether queries are summed before the scan, so that each group costs as much as one query.
     var foldsAggregation: Bool { (aggregation == .sum || aggregation == .mean) && method.isLinearInQueries }
 
+    /// Whether scores are sums over layers, so that each layer adds something to them.
+    public var hasContributions: Bool { method.isSumOverLayers && (aggregation == .none || foldsAggregation) }
+
     /// Refuses what means nothing.
     func validate() throws(EngineError) {
         if !dampings.isEmpty, !method.needsCurvature { throw .dampingNotApplicable(method: method.rawValue) }
@@ -105,14 +110,14 @@ extension QueryRequest {
         if aggregation != .none, !method.needsQueries {
             throw .invalidRequest("--aggregate: method '\(method.rawValue)' has no queries")
         }
-        if wantsContributions, !method.isSumOverLayers || (aggregation != .none && !foldsAggregation) {
+        if wantsContributions, !hasContributions {
             throw .invalidRequest(
                 "--per-layer: a score of method '\(method.rawValue)'"
                     + (aggregation == .none ? "" : " with --aggregate \(aggregation.rawValue)")
                     + " is not a sum over layers")
         }
         if deadlineSeconds != nil, scoresPath != nil {
-            throw .invalidRequest("--deadline may leave examples unread, and a file of --scores must have them all")
+            throw .invalidRequest("--deadline may leave examples unread, and a file of all scores must have them all")
         }
     }
 }

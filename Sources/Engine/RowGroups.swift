@@ -1,6 +1,5 @@
 import Schema
 import Store
-import Synchronization
 
 /// What the examples with one value of a metadata field have in common for a query.
 public struct GroupScore: Sendable {
@@ -104,36 +103,4 @@ struct RowGroups: Sendable {
                 name: names[Int(group)], exampleCount: tally.exampleCount, sum: tally.sum, highest: tally.highest)
         }.sorted { $0.sum != $1.sum ? $0.sum > $1.sum : $0.name < $1.name }
     }
-}
-
-/// Adds up what blocks give, in the order of the blocks whatever the order in which they are done: sums depend on it.
-final class OrderedTallies: Sendable {
-    private struct State {
-        var nextBlock = 0
-        var waiting: [Int: [[UInt32: RowGroups.Tally]]] = [:]
-        /// By query.
-        var totals: [[UInt32: RowGroups.Tally]]
-    }
-
-    private let state: Mutex<State>
-
-    init(queryCount: Int) {
-        state = Mutex(State(totals: Array(repeating: [:], count: queryCount)))
-    }
-
-    /// Adds a block's tallies, by query; empty for a block that was not read.
-    func add(_ tallies: [[UInt32: RowGroups.Tally]], block: Int) {
-        state.withLock { state in
-            state.waiting[block] = tallies
-            while let next = state.waiting.removeValue(forKey: state.nextBlock) {
-                for (query, groups) in next.enumerated() {
-                    for (group, tally) in groups { state.totals[query][group, default: .empty].add(tally) }
-                }
-                state.nextBlock += 1
-            }
-        }
-    }
-
-    /// By query, once every block was added.
-    var totals: [[UInt32: RowGroups.Tally]] { state.withLock { $0.totals } }
 }

@@ -14,6 +14,8 @@ struct ScanOutput: Sendable {
     let bottomCount: Int
     let sink: ScoreSink?
     let rowGroups: RowGroups?
+    /// Whether every score is to be counted in a histogram.
+    let wantsDistribution: Bool
     /// When to stop with what there is.
     let deadline: ContinuousClock.Instant?
 }
@@ -37,6 +39,10 @@ struct RowScanner {
         var bottom: [[TopK.Entry]]
         /// By score row; empty without row groups.
         var groups: [[GroupScore]]
+        /// Σ |score| by score row; of estimates where rows were ranked by them.
+        var magnitudes: [Double]
+        /// By score row; empty unless asked for.
+        var histograms: [ScoreHistogram]
         /// Rows that a deadline left unread.
         var unreadRowCount: Int
         var meter: ScanMeter
@@ -48,6 +54,7 @@ struct RowScanner {
         var meter = ScanMeter()
         var top: [TopK]
         var bottom: [TopK]
+        var histograms: [ScoreHistogram]
     }
 
     private var outputCount: Int {
@@ -62,23 +69,24 @@ struct RowScanner {
             Box(
                 Worker(
                     top: (0..<count).map { _ in TopK(capacity: output.topCount, direction: .top) },
-                    bottom: (0..<count).map { _ in TopK(capacity: output.bottomCount, direction: .bottom) }))
+                    bottom: (0..<count).map { _ in TopK(capacity: output.bottomCount, direction: .bottom) },
+                    histograms: output.wantsDistribution ? Array(repeating: ScoreHistogram(), count: count) : []))
         }
         let started = ContinuousClock.now
         let pageScan = try prepared.pageScan?.measuringMargins(rows, workers: workers)
-        let tallies = OrderedTallies(queryCount: count)
+        let totals = BlockTotals(queryCount: count)
         let scannedRowCount = Atomic<Int>(completedRowCount)
         let unreadRowCount = Atomic<Int>(0)
         try forEachIndex(below: rows.blocks.count, workers: workers) { index, worker in
             try control.cancellation.check()
             if let deadline = output.deadline, ContinuousClock.now >= deadline {
                 unreadRowCount.add(rows.blocks[index].rowCount, ordering: .relaxed)
-                tallies.add([], block: index)
+                totals.add(BlockTotals.Sums(), block: index)
                 return
             }
             try owned[worker].state.withLock {
                 try scan(
-                    block: index, with: &$0, pageScan: pageScan, tallies: tallies, cancellation: control.cancellation)
+                    block: index, with: &$0, pageScan: pageScan, totals: totals, cancellation: control.cancellation)
             }
             let done = scannedRowCount.add(rows.blocks[index].rowCount, ordering: .relaxed).newValue
             control.report(
@@ -92,19 +100,23 @@ struct RowScanner {
                         first.top[query].merge(other.top[query])
                         first.bottom[query].merge(other.bottom[query])
                     }
+                    for query in first.histograms.indices {
+                        first.histograms[query].merge(other.histograms[query])
+                    }
                 }
             }
             first.meter.elapsedSeconds = (ContinuousClock.now - started) / .seconds(1)
             return Findings(
                 top: try first.top.map { try $0.results(identifier: examples.identifier(ordinal:)) },
                 bottom: try first.bottom.map { try $0.results(identifier: examples.identifier(ordinal:)) },
-                groups: output.rowGroups.map { groups in tallies.totals.map { groups.scores($0) } } ?? [],
+                groups: output.rowGroups.map { groups in totals.totals.groups.map { groups.scores($0) } } ?? [],
+                magnitudes: totals.totals.magnitudes, histograms: first.histograms,
                 unreadRowCount: unreadRowCount.load(ordering: .relaxed), meter: first.meter)
         }
     }
 
     private func scan(
-        block index: Int, with worker: inout Worker, pageScan: PageScan?, tallies: OrderedTallies,
+        block index: Int, with worker: inout Worker, pageScan: PageScan?, totals: BlockTotals,
         cancellation: Cancellation
     ) throws {
         let block = rows.blocks[index]
@@ -118,6 +130,11 @@ struct RowScanner {
             let found = try pageScan.scores(of: pages, meter: &worker.meter, check: check)
             if pageScan.refiner != nil {
                 try rank(found, by: pageScan, pages, with: &worker)
+                // An estimate that is not finite tells nothing, and its row is scored again.
+                let magnitudes = (0..<outputCount).map { query in
+                    sumOfMagnitudes(found.scores.span.extracting(query * block.rowCount..<(query + 1) * block.rowCount))
+                }
+                totals.add(BlockTotals.Sums(magnitudes: magnitudes.map { $0.isFinite ? $0 : 0 }), block: index)
                 return
             }
             scores = found.scores
@@ -134,7 +151,7 @@ struct RowScanner {
         if let (groups, kind) = output.aggregation {
             scores = groups.reduceEach(scores, rowCount: block.rowCount, by: kind)
         }
-        var blockTallies: [[UInt32: RowGroups.Tally]] = []
+        var sums = BlockTotals.Sums()
         for query in 0..<outputCount {
             let row = scores.span.extracting(query * block.rowCount..<(query + 1) * block.rowCount)
             try output.sink?.write(query: output.firstQuery + query, firstExample: block.firstOrdinal, scores: row)
@@ -142,9 +159,11 @@ struct RowScanner {
             worker.bottom[query].insert(row, firstOrdinal: block.firstOrdinal)
             try prune(&worker.top[query])
             try prune(&worker.bottom[query])
-            if let groups = output.rowGroups { blockTallies.append(groups.tallies(block: index, scores: row)) }
+            sums.magnitudes.append(sumOfMagnitudes(row))
+            if !worker.histograms.isEmpty { worker.histograms[query].add(row) }
+            if let groups = output.rowGroups { sums.groups.append(groups.tallies(block: index, scores: row)) }
         }
-        if output.rowGroups != nil { tallies.add(blockTallies, block: index) }
+        totals.add(sums, block: index)
         worker.meter.mergeSeconds += (ContinuousClock.now - started) / .seconds(1)
     }
 

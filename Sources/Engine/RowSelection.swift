@@ -1,6 +1,6 @@
 import Foundation
 import Schema
-import Store
+public import Store
 
 /// Which of a store's live rows a command is about.
 public enum RowSelection: Sendable {
@@ -29,7 +29,7 @@ extension LiveRows {
         let locations = try snapshot.locate(identifiers: identifiers)
         if locations.count < identifiers.count {
             let unknown = identifiers.indices.filter { locations[$0] == nil }.map { identifiers[$0] }
-            throw EngineError.examplesUnknown(count: unknown.count, first: Array(unknown.prefix(5)))
+            throw try snapshot.unknownExamples(unknown)
         }
         var wanted: [Int: Set<Int>] = [:]
         for location in locations.values { wanted[location.segment, default: []].insert(location.row) }
@@ -112,9 +112,27 @@ extension LiveRows {
     }
 }
 
-/// The ids in a file: one on each line, or a JSON array of strings. Blank lines are left out.
+extension Snapshot {
+    /// The error about ids that no live example has, with the closest one that there is.
+    func unknownExamples(_ identifiers: [String]) throws -> EngineError {
+        .examplesUnknown(
+            count: identifiers.count, first: Array(identifiers.prefix(5)),
+            nearest: try identifiers.first.flatMap(nearestIdentifier))
+    }
+
+    /// The id of a live example that is close enough to be meant, among the first 65,536.
+    public func nearestIdentifier(to identifier: String) throws -> String? {
+        let rows = try LiveRows(self)
+        var known: [String] = []
+        for block in rows.blocks.indices where known.count < 1 << 16 { known += try rows.readIdentifiers(block: block) }
+        return nearestName(to: identifier, among: known)
+    }
+}
+
+/// The ids in a file, or on standard input for "-": one on each line, or a JSON array of strings. Blank lines are left out.
 public func readIdentifiers(fromFile path: String) throws(EngineError) -> [String] {
-    guard let data = FileManager.default.contents(atPath: path) else {
+    let standardInput = path == "-" ? try? FileHandle.standardInput.readToEnd() ?? Data() : nil
+    guard let data = standardInput ?? FileManager.default.contents(atPath: path) else {
         throw .invalidRequest("\(path): cannot be read")
     }
     guard let text = String(validating: data, as: UTF8.self) else {

@@ -11,28 +11,33 @@ public func keepFreedBuffers() {
 /// Bytes of memory that the page cache may still grow into: what the system calls available, or what is left of the control group's
 /// limit if that is less; nil if the system does not say.
 public func availableMemoryByteCount() -> Int? {
-    guard let text = smallFile("/proc/meminfo"),
+    guard let text = systemFile("/proc/meminfo"),
         let line = text.split(separator: "\n").first(where: { $0.hasPrefix("MemAvailable:") }),
         let kilobytes = line.split(separator: " ").dropFirst().first.flatMap({ Int($0) })
     else { return nil }
     let available = kilobytes << 10
-    guard let limit = smallFile("/sys/fs/cgroup/memory.max").flatMap(number(in:)),
-        let used = smallFile("/sys/fs/cgroup/memory.current").flatMap(number(in:))
+    guard let limit = systemFile("/sys/fs/cgroup/memory.max").flatMap(number(in:)),
+        let used = systemFile("/sys/fs/cgroup/memory.current").flatMap(number(in:))
     else { return available }
     return min(available, max(0, limit - used))
 }
 
 private func number(in text: String) -> Int? { Int(text.split(separator: "\n").first ?? "") }
 
-/// The text of a file that the kernel makes up when it is read, and that has no length; nil if there is none.
-private func smallFile(_ path: String) -> String? {
+/// The first 64 KiB of the text of a file that the kernel makes up when it is read, and that has no length; nil if there is none.
+public func systemFile(_ path: String) -> String? {
     let descriptor = retryingInterrupts { open(path, O_RDONLY | O_CLOEXEC) }
     guard descriptor >= 0 else { return nil }
     defer { close(descriptor) }
+    var text: [UInt8] = []
     var bytes = [UInt8](repeating: 0, count: 4096)
-    let count = bytes.withUnsafeMutableBytes { buffer in
-        retryingInterrupts { unsafe read(descriptor, buffer.baseAddress, buffer.count) }
+    // The kernel gives such a file by pieces of its own choosing.
+    while text.count < 1 << 16 {
+        let count = bytes.withUnsafeMutableBytes { buffer in
+            retryingInterrupts { unsafe read(descriptor, buffer.baseAddress, buffer.count) }
+        }
+        guard count > 0 else { break }
+        text += bytes.prefix(count)
     }
-    guard count > 0 else { return nil }
-    return String(decoding: bytes.prefix(count), as: UTF8.self)
+    return text.isEmpty ? nil : String(decoding: text, as: UTF8.self)
 }

@@ -167,3 +167,24 @@ func doubleDot(_ a: Span<Float>, from first: Int, _ b: Span<Float>) -> Double {
         }
     }
 }
+
+/// Σ |score| over all numbers, in Double: eight interleaved sums, then the tail.
+package func sumOfMagnitudes(_ scores: Span<Float>) -> Double {
+    unsafe scores.withUnsafeBufferPointer { scores in
+        guard let start = scores.baseAddress else { return 0 }
+        var lanes = SIMD8<Double>(repeating: 0)
+        var index = 0
+        while index + laneCount <= scores.count {
+            let bits = unsafe SIMD8<UInt32>(
+                truncatingIfNeeded: unsafeBitCast(load(start + index), to: SIMD8<UInt32>.self) & 0x7FFF_FFFF)
+            lanes += SIMD8<Double>(unsafe unsafeBitCast(bits, to: SIMD8<Float>.self))
+            index += laneCount
+        }
+        var sum = lanes.sum()
+        while index < scores.count {
+            unsafe sum += Double(abs(scores[index]))
+            index += 1
+        }
+        return sum
+    }
+}

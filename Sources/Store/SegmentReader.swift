@@ -134,6 +134,9 @@ public final class SegmentReader: Sendable {
     /// Bytes of the file that are in the page cache; nil if the system cannot say.
     public var residentByteCount: Int? { file.file.residentByteCount(0..<identity.fileLength) }
 
+    /// Whether the file system has reads past the page cache.
+    public var canReadDirectly: Bool { file.file.direct() != nil }
+
     /// What a vector page takes in the file.
     public func storedByteCount(_ side: VectorSide, block: Int, layer: Int, component: Int = 0) -> Int {
         Int(file.footer.pages[pageNumber(side, block: block, layer: layer, component: component)].storedLength)

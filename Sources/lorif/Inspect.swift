@@ -44,7 +44,11 @@ struct Inspect: ParsableCommand {
     }
 
     func run() throws {
-        let snapshot = try Snapshot.open(at: store, named: snapshot)
+        try show(try Snapshot.open(at: store, named: snapshot))
+    }
+
+    /// What is in an open store.
+    func show(_ snapshot: Snapshot) throws {
         if segments {
             try showSegments(snapshot)
         } else if pages {
@@ -275,7 +279,8 @@ struct Inspect: ParsableCommand {
 
     private func showExample(_ identifier: String, _ snapshot: Snapshot) throws {
         guard let location = try snapshot.locate(identifier: identifier) else {
-            throw EngineError.exampleUnknown(id: identifier)
+            throw EngineError.exampleUnknown(
+                id: identifier, nearest: try snapshot.nearestIdentifier(to: identifier))
         }
         let found = try snapshot.segmentReader(location.segment).readRow(location.row, withTiles: false)
         let report = ExampleReport(

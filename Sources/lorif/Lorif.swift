@@ -18,10 +18,15 @@ struct Lorif: ParsableCommand {
             """,
         version: lorifRelease,
         subcommands: [
-            Create.self, Ingest.self, Fit.self, Query.self, Inspect.self, Verify.self, Delete.self, Export.self,
-            Pack.self, Attach.self, Import.self, Compact.self, SnapshotCommand.self, Copy.self, Repair.self,
+            Create.self, Ingest.self, Fit.self, Query.self, ReportCommand.self, Shell.self, Inspect.self, Doctor.self,
+            Verify.self, Delete.self, Export.self, Pack.self, Attach.self, Import.self, Compact.self,
+            SnapshotCommand.self, Copy.self, Repair.self,
             Compare.self, Estimate.self, Calibrate.self,
         ])
+
+    /// The commands by name, and the parser's own.
+    static let commandNames =
+        configuration.subcommands.map { $0.configuration.commandName ?? "\($0)".lowercased() } + ["help"]
 }
 
 @main
@@ -46,6 +51,14 @@ enum Program {
         // Help, version and usage errors of the argument parser; everything else was classified above.
         let text = Lorif.fullMessage(for: error)
         let code: ExitStatus = Lorif.exitCode(for: error) == .success ? .success : .usage
+        if code == .usage, let unknown = CommandLine.arguments.dropFirst().first, !unknown.hasPrefix("-") {
+            let commands = Lorif.commandNames
+            if !commands.contains(unknown) {
+                let near = nearestName(to: unknown, among: commands).map { "did you mean '\($0)'?" }
+                standardError("lorif: no command '\(unknown)'; \(near ?? "'lorif --help' lists them")\n")
+                leave(code)
+            }
+        }
         if code == .success { standardOutput(text + "\n") } else { standardError(text + "\n") }
         leave(code)
     }

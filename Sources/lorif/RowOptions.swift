@@ -3,7 +3,9 @@ import Engine
 
 /// `--ids FILE` and `--where CONDITION`: the rows that a command is about.
 struct RowOptions: ParsableArguments {
-    @Option(help: ArgumentHelp("A file of ids: one on each line, or a JSON array.", valueName: "file"))
+    @Option(
+        help: ArgumentHelp(
+            "A file of ids, or - for standard input: one on each line, or a JSON array.", valueName: "file"))
     var ids: String?
     @Option(
         help: ArgumentHelp(

@@ -110,15 +110,26 @@ final class ProgressLine: Sendable {
 /// Turns Ctrl-C into a polite request; a second Ctrl-C ends the process at once.
 enum Interruption {
     static let cancellation = Cancellation()
+    private static let hasTermination = Atomic(false)
+
+    /// Whether the process was told to end, and not only what it does.
+    static var isEnding: Bool { hasTermination.load(ordering: .relaxed) }
 
     static func install() {
         signal(SIGPIPE, SIG_DFL)
         // A file that would grow beyond the user's limit is an error of its write, like a full disk.
         signal(SIGXFSZ, SIG_IGN)
+        rearm()
+    }
+
+    /// Listens again after an interruption that ended only one of several operations.
+    static func rearm() {
+        cancellation.reset()
         for number in [SIGINT, SIGTERM] {
             signal(number) { number in
                 if Interruption.cancellation.isCancelled { _exit(130) }
                 Interruption.cancellation.cancel()
+                if number == SIGTERM { Interruption.hasTermination.store(true, ordering: .relaxed) }
                 signal(number, SIG_DFL)
             }
         }

@@ -52,12 +52,14 @@ func percentText(_ share: Double) -> String {
     String(format: "%.1f %%", 100 * share)
 }
 
-/// Text on one line: runs of white space and control characters become one space.
+/// Text on one line that a terminal shows as it is: runs of white space and control characters become one space, and what turns
+/// the direction of the rest of the line is left out.
 func singleLine(_ text: String) -> String {
     var result = ""
     var pendingSpace = false
     for scalar in text.unicodeScalars {
-        if scalar.properties.isWhitespace || scalar.value < 0x20 || scalar.value == 0x7F {
+        if (0x202A...0x202E).contains(scalar.value) || (0x2066...0x2069).contains(scalar.value) { continue }
+        if scalar.properties.isWhitespace || scalar.properties.generalCategory == .control {
             pendingSpace = !result.isEmpty
         } else {
             if pendingSpace { result.append(" ") }
@@ -71,6 +73,8 @@ func singleLine(_ text: String) -> String {
 /// Terminal columns of one character: 2 for wide East Asian characters and emoji, 0 for combining marks.
 private func columnCount(_ character: Character) -> Int {
     guard let scalar = character.unicodeScalars.first else { return 0 }
+    // A variation selector asks for the picture, and flags are pairs of letters.
+    if scalar.properties.isEmojiPresentation || character.unicodeScalars.contains("\u{FE0F}") { return 2 }
     switch scalar.value {
     case 0x1100...0x115F, 0x2E80...0x303E, 0x3041...0xA4CF, 0xAC00...0xD7A3, 0xF900...0xFAFF, 0xFE30...0xFE6F,
         0xFF00...0xFF60, 0xFFE0...0xFFE6, 0x1F300...0x1F64F, 0x1F680...0x1F6FF, 0x1F900...0x1F9FF, 0x20000...0x3FFFD:
@@ -81,6 +85,23 @@ private func columnCount(_ character: Character) -> Int {
         default: return 1
         }
     }
+}
+
+/// Terminal columns of a text.
+func displayWidth(_ text: String) -> Int { text.reduce(0) { $0 + columnCount($1) } }
+
+/// Parts joined to lines of at most `width` columns, broken between parts, and between words where a part alone is wider.
+func wrapped(_ parts: [String], separator: String, to width: Int) -> [String] {
+    var lines: [String] = []
+    for part in parts {
+        if let last = lines.last, displayWidth(last) + displayWidth(separator) + displayWidth(part) <= width {
+            lines[lines.count - 1] = last + separator + part
+        } else {
+            let words = part.split(separator: " ").map(String.init)
+            lines += displayWidth(part) > width && words.count > 1 ? wrapped(words, separator: " ", to: width) : [part]
+        }
+    }
+    return lines
 }
 
 /// The text cut to `width` terminal columns, with an ellipsis where it was cut.
@@ -101,7 +122,7 @@ func truncated(_ text: String, to width: Int) -> String {
 
 /// The text with spaces on the right (or left) up to `width` terminal columns.
 func padded(_ text: String, to width: Int, right: Bool = false) -> String {
-    let missing = width - text.reduce(0) { $0 + columnCount($1) }
+    let missing = width - displayWidth(text)
     guard missing > 0 else { return text }
     let spaces = String(repeating: " ", count: missing)
     return right ? spaces + text : text + spaces
@@ -112,7 +133,7 @@ func table(_ rows: [[String]], right: Set<Int> = []) -> String {
     var widths: [Int] = []
     for row in rows {
         for (column, cell) in row.enumerated() {
-            let width = cell.reduce(0) { $0 + columnCount($1) }
+            let width = displayWidth(cell)
             if column < widths.count { widths[column] = max(widths[column], width) } else { widths.append(width) }
         }
     }

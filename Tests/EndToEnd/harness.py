@@ -127,10 +127,10 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def scores(store: Path, queries: Path | None, *options: object, form: str = "safetensors") -> np.ndarray:
-    """The whole score matrix, through --scores."""
+    """The whole score matrix, through --output."""
     path = store.parent / f"scores-{store.name}.{form}"
     path.unlink(missing_ok=True)
-    run("query", store, *([] if queries is None else [queries]), *options, "--scores", path, "--format", "jsonl")
+    run("query", store, *([] if queries is None else [queries]), *options, "--output", path, "--format", "jsonl")
     if form == "npy":
         return np.load(path)
     tensors, _ = read_tensors(path)

@@ -304,7 +304,7 @@ def test_query_that_is_not_finite(store: Path, random: np.random.Generator, tmp_
     bad = layers(random)
     bad["h.1.mlp"][0][1, 0, 0] = np.nan
     query = write_batch(tmp_path / "q.safetensors", bad)
-    command = ("query", store, query, "--method", "dot", "--scores", tmp_path / "s.safetensors")
+    command = ("query", store, query, "--method", "dot", "--output", tmp_path / "s.safetensors")
     assert_refused_and_unchanged(store, command, (query, "h.1.mlp", "1"))
     assert not list(tmp_path.glob("s.safetensors*"))
 
@@ -319,8 +319,9 @@ def test_query_arguments(store: Path, random: np.random.Generator, tmp_path: Pat
     for options in (("--damping", 0), ("--damping", -1), ("--relative-damping", "nan")):
         assert attempt("query", store, query, *options).code in (USAGE, 3), options
     nowhere = tmp_path / "no" / "s.npy"
-    refused("query", store, query, "--method", "dot", "--scores", nowhere, says=(nowhere,))
-    assert attempt("query", store, query, "--method", "dot", "--scores", tmp_path / "s.txt").code in (USAGE, 3)
+    refused("query", store, query, "--method", "dot", "--output", nowhere, says=(nowhere,))
+    text = ("--format", "npy", "--output", tmp_path / "s.txt")
+    refused("query", store, query, "--method", "dot", *text, code=USAGE, says=(".npy",))
     refused("query", store, "--method", "dot", code=attempt("query", store, "--method", "dot").code)
 
 
@@ -398,7 +399,7 @@ def test_a_damaged_segment_stops_a_query(store: Path, tmp_path: Path) -> None:
     content[4096 + 3] ^= 1
     segment.chmod(0o600)
     segment.write_bytes(content)
-    options = ("--method", "dot", "--scores", tmp_path / "s.npy")
+    options = ("--method", "dot", "--output", tmp_path / "s.npy")
     refused("query", store, tmp_path / "first.safetensors", *options, code=DAMAGED, says=(segment.name,))
     assert not (tmp_path / "s.npy").exists()
     segment.unlink()

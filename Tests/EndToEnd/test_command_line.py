@@ -15,7 +15,10 @@ COMMANDS = [
     "ingest",
     "fit",
     "query",
+    "report",
+    "shell",
     "inspect",
+    "doctor",
     "verify",
     "delete",
     "export",
@@ -163,7 +166,7 @@ def test_csv_results_hold_the_same(files: tuple[Path, Path]) -> None:
 
 
 def test_the_table_is_for_people(files: tuple[Path, Path]) -> None:
-    text = results(files, "table")
+    text = results(files, "text")
     assert "q/1" in text
     assert "exämple" in text
     assert "\x1b" not in text

@@ -100,7 +100,7 @@ def test_agreement_and_cost(checkpoints: Checkpoints) -> None:
 
 def test_a_query_over_checkpoints(checkpoints: Checkpoints, tmp_path: Path) -> None:
     out = tmp_path / "mean.safetensors"
-    options = ("--method", "dot", "--checkpoint", checkpoints.run(1, "weight=3"), "--scores", out, "--top", TOP)
+    options = ("--method", "dot", "--checkpoint", checkpoints.run(1, "weight=3"), "--output", out, "--top", TOP)
     outcome = run("query", checkpoints.stores[0], checkpoints.queries[0], *options, "--format", "jsonl")
     expected = (checkpoints.dot(0) + 3 * checkpoints.dot(1)) / 4
     tensors, metadata = read_tensors(out)

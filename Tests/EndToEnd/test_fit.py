@@ -104,7 +104,7 @@ def test_several_dampings(world: tuple, tmp_path: Path) -> None:
     wanted = [oracle.influence(train, query, [["a"], ["b"]], relative=value) for value in DAMPINGS]
     for form in ("safetensors", "npy"):
         path = tmp_path / f"all.{form}"
-        run("query", store, queries, "--relative-damping", text, "--scores", path, "--top", 0)
+        run("query", store, queries, "--relative-damping", text, "--output", path, "--top", 0)
         if form == "npy":
             actual = np.load(path)
         else:

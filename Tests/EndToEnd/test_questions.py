@@ -104,7 +104,7 @@ def test_aggregate_of_a_sweep(world: Asked) -> None:
     for kind in ("mean", "max"):
         run(
             *("query", world.store, world.query_file, "--aggregate", kind, "--aggregate-by", "party"),
-            *("--relative-damping", "0.1,10", "--scores", path),
+            *("--relative-damping", "0.1,10", "--output", path),
         )
         swept = read_tensors(path)[0]["scores"]
         assert swept.shape == (2, 2, COUNT)
@@ -210,7 +210,7 @@ def test_deadline(world: Asked) -> None:
     assert f"{COUNT} of {COUNT} examples unread" in none.stderr
     refused("query", world.store, world.query_file, "--deadline", "soon", code=USAGE)
     refused(
-        *("query", world.store, world.query_file, "--method", "dot", "--deadline", "1s", "--scores", "x.npy"),
+        *("query", world.store, world.query_file, "--method", "dot", "--deadline", "1s", "--output", "x.npy"),
         says=["--deadline"],
     )
 

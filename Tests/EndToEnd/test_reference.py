@@ -92,7 +92,7 @@ def test_every_output_says_the_same(store: tuple[Path, int], reference: Path, tm
         record["id"]: record["source"]
         for record in map(json.loads, (reference / f"train_c{rank}.jsonl").read_text().splitlines())
     }
-    run("query", path, query, "--method", "dot", "--scores", tmp_path / "s.safetensors")
+    run("query", path, query, "--method", "dot", "--output", tmp_path / "s.safetensors")
     tensors, metadata = read_tensors(tmp_path / "s.safetensors")
     matrix = tensors["scores"]
     assert matrix.dtype == np.float32

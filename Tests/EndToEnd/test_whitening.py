@@ -176,7 +176,7 @@ def test_scores(store: Path, train: dict[str, tuple[np.ndarray]], queries: oracl
 
 def test_score_files_name_the_basis_and_the_scales(store: Path, reference: Path, tmp_path: Path) -> None:
     path = tmp_path / "scores.safetensors"
-    run("query", store, reference / "query_full.safetensors", "--method", "whitened-dot", "--scores", path)
+    run("query", store, reference / "query_full.safetensors", "--method", "whitened-dot", "--output", path)
     _, metadata = read_tensors(path)
     assert metadata["basis"] == segment(store).basis
     norms = segment(store).norms().astype(np.float64)

@@ -105,7 +105,7 @@ class Program:
         """All scores, examples last and in the experiment's order, and the metadata of their file."""
         path = self.folder / "scores.safetensors"
         path.unlink(missing_ok=True)
-        self.run("query", store, *options, "--scores", path, "--format", "jsonl", "--top", 1, "--bottom", 0)
+        self.run("query", store, *options, "--output", path, "--format", "jsonl", "--top", 1, "--bottom", 0)
         with safe_open(path, "np") as file:
             metadata = file.metadata()
             matrix = file.get_tensor("scores").astype(np.float64)

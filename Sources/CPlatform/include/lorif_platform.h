@@ -34,4 +34,7 @@ int lorif_open_direct(int descriptor);
 /// Bytes of a range of a file that are in the page cache, in whole pages; -1 if the kernel cannot say (before Linux 6.5).
 int64_t lorif_resident_byte_count(int descriptor, int64_t offset, int64_t byte_count);
 
+/// The kernel's number of the file system that a path is on, and the bytes that this user may still write there: 0, or -1 and errno.
+int lorif_file_system(const char *path, uint64_t *kind, uint64_t *available_byte_count);
+
 #endif

@@ -187,7 +187,7 @@ class Runner:
         """The list and then all scores, each in a process of its own."""
         words = ["query", entrant.store, file, "--method", "dot", *entrant.options]
         scores = self._kept(entrant, ".npy") if point.keep and entrant.gives_all else self.folder / "scores.npy"
-        for answer, options in ((TOP, ["--top", 10]), (ALL, ["--top", 0, "--scores", scores])):
+        for answer, options in ((TOP, ["--top", 10]), (ALL, ["--top", 0, "--output", scores])):
             if answer == ALL and not entrant.gives_all:
                 continue
             self._cool(entrant, point)

@@ -105,7 +105,7 @@ class Observer:
         path.unlink(missing_ok=True)
         results = ("--top", 1, "--bottom", 0, "--format", "jsonl", "--output", self.folder / "results.jsonl")
         (self.folder / "results.jsonl").unlink(missing_ok=True)
-        run = self._read("query", store, self.probes, *options, "--scores", path, *results)
+        run = self._read("query", store, self.probes, *options, "--output", path, *results)
         if run.code != 0:
             return None
         with safe_open(path, "np") as file:

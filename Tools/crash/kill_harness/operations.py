@@ -387,7 +387,7 @@ def query(bench: Workbench, state: State) -> Operation | None:
     if not state.rows:
         return None
     probes = bench.folder / "probes.safetensors"
-    arguments = ("query", bench.store, probes, "--method", "dot", "--scores", bench.new_path("scores-{}.npy"))
+    arguments = ("query", bench.store, probes, "--method", "dot", "--output", bench.new_path("scores-{}.npy"))
     return Operation("query", arguments, lambda before: [before], reads_only=True)
 
 

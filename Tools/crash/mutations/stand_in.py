@@ -22,7 +22,7 @@ COMMANDS = {
     "create": "--layers",
     "ingest": "--on-duplicate --atomic --encoding",
     "fit": "--rank --scope --exact",
-    "query": "--method --snapshot --scores",
+    "query": "--method --snapshot --output",
     "inspect": "--segments --curvature --json",
     "verify": "--json",
     "pack": "--layers-of",
@@ -354,7 +354,7 @@ def query(store: Store, path: Path, options: dict) -> None:
     flat = [score for line in scores for score in line]
     ids = json.dumps([row["id"] for row in rows])
     content = struct.pack(f"<{len(flat)}f", *flat)
-    write_tensors(Path(options["--scores"]), {"scores": ([len(queries), len(rows)], content)}, {"example_ids": ids})
+    write_tensors(Path(options["scores"]), {"scores": ([len(queries), len(rows)], content)}, {"example_ids": ids})
 
 
 def inspect(store: Store) -> None:
@@ -409,6 +409,8 @@ def main(words: list[str]) -> int:
             options[word] = ""
         elif word.startswith("--"):
             options[word] = next(rest)
+            if word == "--output" and options[word].endswith((".npy", ".safetensors")):
+                options["scores"] = options[word]
         else:
             arguments.append(word)
     try:

@@ -43,7 +43,7 @@ else:
     ids = [json.loads(file.metadata()["ids"])[::-1] for file in files]
     metadata = {"example_ids": json.dumps(ids[0]), "query_ids": json.dumps(ids[1])}
     scores = np.ascontiguousarray(total[::-1, ::-1].astype(np.float32))
-    save_file({"scores": scores}, option("--scores"), metadata)
+    save_file({"scores": scores}, option("--output"), metadata)
 """
 
 

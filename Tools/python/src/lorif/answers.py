@@ -1,6 +1,7 @@
 """What the store answers, as frozen dataclasses: rankings with scores, and the reports of the other commands."""
 
 import html
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -223,12 +224,16 @@ class Examples:
 
 @dataclass(frozen=True)
 class Hit:
-    """One training example in a ranking; `rank` counts from 1, from the top or from the bottom."""
+    """One training example in a ranking; `rank` counts from 1, from the top or from the bottom.
+
+    `share` is its part of all influence on the query: |score| over the sum of it over all examples scored.
+    """
 
     id: str
     score: float
     rank: int
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    share: float = math.nan
 
     @property
     def text(self) -> str:

@@ -273,10 +273,10 @@ class Store:
             listed = Path(folder) / "answer.jsonl"
             globs = [layers] if isinstance(layers, str) else layers
             options = _options(
-                method=method, top=top, bottom=bottom, metadata=_named(metadata), scores=written if scores else None,
-                format="jsonl", output=listed, **settings,
+                method=method, top=top, bottom=bottom, metadata=_named(metadata), output=listed, **settings,
                 **{name: ",".join(map(repr, values)) for name, values in dampings.items() if values},
             )  # fmt: skip
+            options += [f"--output={written}"] if scores else []
             options += [f"--layers={glob}" for glob in globs]
             options += [f"--checkpoint={_run_text(checkpoint)}" for checkpoint in checkpoints]
             options += [f"--by-id={identifier}" for identifier in by_id]
@@ -492,7 +492,7 @@ def _hits(path: Path) -> dict[tuple[float | None, str, str], list[Hit]]:
     """The lines of an answer by damping (None where there is one only), query and direction, in the order of rank."""
     found: dict[tuple[float | None, str, str], list[Hit]] = {}
     for line in _objects(path):
-        hit = Hit(line["id"], line["score"], line["rank"], line["metadata"] or {})
+        hit = Hit(line["id"], line["score"], line["rank"], line["metadata"] or {}, line["share"])
         damping = line.get("relative_damping", line.get("damping"))
         found.setdefault((damping, line["query"], line["direction"]), []).append(hit)
     return found
