@@ -100,8 +100,6 @@ class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
         settings = {
             "LD_PRELOAD": str(build_shim()),
             "LORIF_FORK_SERVER": str(theirs.fileno()),
-            # Threads of a library's initialiser would not be there after a fork.
-            "OPENBLAS_NUM_THREADS": "1",
             # Symbols are then looked up once, and not by every child.
             "LD_BIND_NOW": "1",
         } | ({"LORIF_SHIM_ROOT": str(root)} if root is not None else {})
