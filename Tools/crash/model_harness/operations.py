@@ -137,7 +137,8 @@ def _ingest_options(bench: Workbench) -> tuple[object, ...]:
 
 def ingest(bench: Workbench, state: State) -> Operation | None:
     """Appends one new file, or several in one command."""
-    if state.exists and bench.chance(0.25) and state.rows and bench.program.has_option("ingest", "--on-duplicate"):
+    has_identifiers = bool(bench.identifiers_of(state.rows))
+    if has_identifiers and bench.chance(0.25) and bench.program.has_option("ingest", "--on-duplicate"):
         return _ingest_duplicates(bench, state)
     batches = [_fresh_batch(bench, state)]
     reused = set(bench.identifiers_of(batches[0].rows))
@@ -229,6 +230,8 @@ def delete(bench: Workbench, state: State) -> Operation | None:
     if bench.chance(0.3) and (operation := _delete_where(bench, state)):
         return operation
     identifiers = bench.identifiers_of(state.rows)
+    if not identifiers:
+        return None
     limit = len(identifiers) if bench.chance(0.15) or len(identifiers) > LARGE_ROW_COUNT else 6
     chosen = [identifiers[index] for index in bench.some(len(identifiers), limit)]
     path = bench.new_path("ids-{}.txt")

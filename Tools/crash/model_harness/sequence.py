@@ -12,7 +12,7 @@ from model_harness.killing import CallKiller, ClockKiller, Killer, draw_kills
 from model_harness.kinds import KINDS
 from model_harness.model import Comparison, State
 from model_harness.observation import STORE_NAME, ObservationError, Observer
-from model_harness.operations import LARGE_ROW_COUNT, Operation, Workbench, create, ingest
+from model_harness.operations import LARGE_ROW_COUNT, Operation, Workbench
 from model_harness.program import Program, Run
 from model_harness.steps import Step
 
@@ -100,12 +100,7 @@ class Sequence:
         self.bench.small = step.is_small
         if self._unfinished is not None:
             return self._unfinished
-        if self.state.exists == (step.kind == "create"):
-            return None
-        generator = (
-            {"create": create, "ingest": ingest}.get(step.kind) if not self.state.exists else KINDS[step.kind][0]
-        )
-        return generator(self.bench, self.state) if generator is not None else None
+        return KINDS[step.kind][0](self.bench, self.state)
 
     def apply(self, step: Step) -> bool:
         """Does what the step says, and compares; False if the state does not allow it."""
