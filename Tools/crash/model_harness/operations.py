@@ -290,7 +290,8 @@ def fit(bench: Workbench, state: State) -> Operation | None:
 
 def snapshot(bench: Workbench, state: State) -> Operation | None:
     """Names the present content, or forgets a name."""
-    if not state.exists:
+    # A snapshot without rows can be seen only in a list.
+    if not state.exists or not (state.rows or bench.program.has_option("snapshot", "--list")):
         return None
     names = state.snapshot_names()
     if names and (len(names) >= SNAPSHOT_LIMIT or bench.chance(0.3)):

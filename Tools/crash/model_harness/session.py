@@ -121,7 +121,8 @@ class Session:
         commands = "\n".join(map(str, history[began:]))
         words = ",".join(map(str, steps))
         full = f"VIOLATION in sequence {number} of seed {self.settings.seed}, {steps[-1].kind}: {text}\n{commands}\n"
-        full += f"{len(steps)} steps, the shortest of {tried} that were tried: {words}\n"
+        how = f", the shortest of {tried} that were tried" if tried else ""
+        full += f"{len(steps)} steps{how}: {words}\n"
         full += f"repeat: {self.repeat} --sequence {number}" + (f" --steps '{words}'" if tried else "")
         if self.keep is not None:
             kept = self.keep / f"sequence-{number}"
