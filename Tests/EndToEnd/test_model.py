@@ -13,7 +13,7 @@ from harness import BINARY
 def model_test(folder: Path, *options: object) -> subprocess.CompletedProcess[str]:
     harness = ROOT / "Tools" / "crash" / "model_test.py"
     command = [sys.executable, harness, "--lorif", Path(BINARY).resolve(), "--short", "--directory", folder, *options]
-    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600, check=False)
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=1800, check=False)
 
 
 needs_forks = pytest.mark.skipif(shutil.which("cc") is None, reason="kills at chosen calls need a C compiler")

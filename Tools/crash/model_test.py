@@ -21,10 +21,12 @@ import multiprocessing
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 
@@ -100,7 +102,9 @@ def available_kinds(program: Program, wanted: list[str]) -> tuple[str, ...]:
 
 
 def run_part(given: argparse.Namespace, part: int) -> Tally:
-    """Every `jobs`-th sequence."""
+    """Every `jobs`-th sequence, until a SIGTERM, after which a run still says what it found."""
+    stop = Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     base = Path(tempfile.mkdtemp(prefix="lorif-model-", dir=given.directory))
     folder = base / "work"
     program = Program(given.lorif, folder, given.processes, PLANTED[given.planted] if given.planted else None)
@@ -120,6 +124,7 @@ def run_part(given: argparse.Namespace, part: int) -> Tally:
             given.max_violations,
             Path(given.directory or tempfile.gettempdir()) / f"lorif-model-{given.seed}" if given.keep else None,
             repeat_command(given),
+            stop,
         )
         return session.run()
     finally:
@@ -173,6 +178,8 @@ def main() -> int:
     if jobs == 1:
         tally.merge(run_part(given, 0))
     else:
+        # Sent to the process group it also reaches the parts.
+        signal.signal(signal.SIGTERM, lambda *_: None)
         with multiprocessing.get_context("spawn").Pool(jobs) as pool:
             for part in pool.starmap(run_part, [(given, number) for number in range(jobs)]):
                 tally.merge(part)

@@ -108,6 +108,8 @@ class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
             env={**os.environ, **settings, **{name: str(value) for name, value in (plant or {}).items()}},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            # A signal to the harness is not for its servers, which end when their channel does.
+            start_new_session=True,
         )
         theirs.close()
         self._channel = ours

@@ -6,6 +6,7 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from fault_harness.table import Table
 from model_harness.kinds import KINDS
@@ -26,8 +27,8 @@ class Tally:
     violations: list[str] = field(default_factory=list)
     operations: int = 0
     sequences: int = 0
-    # The first sequence that was not begun.
-    next_sequence: int = 0
+    # The first sequence that was not begun, of the part that has come least far.
+    next_sequence: int | None = None
 
     def add(self, counts: dict[str, Counter[str]]) -> None:
         """Adds the counts of a sequence."""
@@ -40,7 +41,8 @@ class Tally:
         self.violations += other.violations
         self.operations += other.operations
         self.sequences += other.sequences
-        self.next_sequence = max(self.next_sequence, other.next_sequence)
+        known = [number for number in (self.next_sequence, other.next_sequence) if number is not None]
+        self.next_sequence = min(known, default=None)
 
     @property
     def kills(self) -> int:
@@ -68,6 +70,8 @@ class Session:
     # Where a failing sequence's folder is kept.
     keep: Path | None
     repeat: str
+    # Set when no further sequence is to begin.
+    stop: Event = field(default_factory=Event)
     tally: Tally = field(default_factory=Tally)
 
     def run(self) -> Tally:
@@ -75,7 +79,7 @@ class Session:
         said = time.monotonic()
         for number in self.sequences:
             self.tally.next_sequence = number
-            if self.tally.operations >= self.operations or time.monotonic() > self.deadline:
+            if self.tally.operations >= self.operations or time.monotonic() > self.deadline or self.stop.is_set():
                 break
             self._run_sequence(number)
             if len(self.tally.violations) >= self.violation_limit:
