@@ -19,7 +19,7 @@ from fault_harness.crash_check import Observer
 from fault_harness.crash_operations import make_inputs
 from fault_harness.damage_cases import LOCK_FILE, Case, flips
 from fault_harness.damage_check import DamageChecker, Tally
-from fault_harness.error_cases import COMMANDS, Fault
+from fault_harness.error_cases import COMMANDS, EIO, Fault
 from fault_harness.error_check import ErrorChecker, ErrorTally
 from fault_harness.place import FailedError, Place
 from fault_harness.planted_bugs import PLANTED_ORDERS, PlantedOrder
@@ -27,8 +27,14 @@ from fault_harness.readers import shrinking_files
 from fault_harness.sample_store import Inputs, files_of, make_store
 from fault_harness.shim import ForkServer, Kind, build_shim
 from fault_harness.table import Table, write_results
+from model_harness.kinds import KINDS
+from model_harness.planted import PLANTED
+from model_harness.program import Program
+from model_harness.sequence import Settings
+from model_harness.session import Session
 
 FLIPS = 400
+MODEL_OPERATIONS = 4000
 LEFT_OUT = 0
 
 
@@ -39,12 +45,21 @@ def find_order(binary: Path, folder: Path, planted: PlantedOrder) -> list[str]:
 
 def find_ignored_error(binary: Path, folder: Path, command_name: str, kind: Kind, path: str) -> list[str]:
     """What the error harness says of a program that takes a failed call for done."""
+    return find_error(binary, folder, command_name, Fault("taken for done", LEFT_OUT, (kind,), 1), path)
+
+
+def find_error(
+    binary: Path, folder: Path, command_name: str, fault: Fault, path: str, plant: Mapping[str, object] | None = None
+) -> list[str]:
+    """What the error harness says of a program with a bug, when calls on such paths fail."""
     command = next(command for command in COMMANDS if command.name == command_name)
-    fault = Fault("taken for done", LEFT_OUT, (kind,), 1)
     for part in ("base", "image"):
         (folder / part).mkdir()
     tally = ErrorTally()
-    with ForkServer(binary, folder) as server, Observer(binary, folder / "image", folder) as observer:
+    with (
+        ForkServer(binary, folder, plant=plant) as server,
+        Observer(binary, folder / "image", folder) as observer,
+    ):
         inputs = make_inputs(server, folder / "inputs")
         command.prepare(server, folder / "base", inputs)
         checker = ErrorChecker(command, server, observer, inputs, folder / "base", folder / "report")
@@ -53,6 +68,18 @@ def find_ignored_error(binary: Path, folder: Path, command_name: str, kind: Kind
             if path in line:
                 checker.check(fault, number, tally)
     return tally.violations
+
+
+def find_with_model(binary: Path, folder: Path, bug: str) -> list[str]:
+    """What the model-based test says of a program with a bug, in the steps that are left of the failing sequence."""
+    work = folder / "work"
+    program = Program(binary, work, operations_are_processes=False, bug=PLANTED[bug])
+    settings = Settings(program, seed=3, kinds=tuple(KINDS), folder=work, kills=0.4)
+    try:
+        found = Session(settings, range(1 << 20), MODEL_OPERATIONS, time.monotonic() + 600, 1, None, "…").run()
+    finally:
+        program.close()
+    return found.violations
 
 
 def find_damage(
@@ -109,6 +136,14 @@ OTHERS: dict[tuple[str, str], Finder] = {
     ("a failed fsync is taken for done", "errors"): lambda binary, folder: find_ignored_error(
         binary, folder, "ingest", Kind.FSYNC, ".segment"
     ),
+    ("a segment is not closed when its fsync fails", "errors"): lambda binary, folder: find_error(
+        binary,
+        folder,
+        "ingest",
+        Fault("EIO once", EIO, (Kind.FSYNC,), 1),
+        ".segment",
+        {"LORIF_PLANT_LEFT_OUT": "close:.segment"},
+    ),
     ("a failed rename is taken for done", "errors"): lambda binary, folder: find_ignored_error(
         binary, folder, "export", Kind.RENAME, ".tmp"
     ),
@@ -145,8 +180,11 @@ def main() -> int:
         )
         for planted in PLANTED_ORDERS
     }
+    of_model: dict[tuple[str, str], Finder] = {
+        (bug, "model"): (lambda binary, folder, bug=bug: find_with_model(binary, folder, bug)) for bug in PLANTED
+    }
     rows, missed = [], []
-    for (name, harness), find in (finders | OTHERS).items():
+    for (name, harness), find in (finders | OTHERS | of_model).items():
         if given.only is not None and not any(part in name for part in given.only):
             continue
         with tempfile.TemporaryDirectory(prefix="lorif-planted-", dir=given.directory) as folder:

@@ -71,6 +71,10 @@ class DamageChecker(contextlib.AbstractContextManager["DamageChecker"]):
         if outcome.code != OK:
             raise RuntimeError(f"the store is damaged before anything was done to it\n{outcome}")
         self.answers = {name: self._answer(name) for name in commands}
+        for first, _ in self.answers.values():
+            # An answer that is an error would make every later one look wrong.
+            if first.code != OK:
+                raise RuntimeError(f"a question fails before anything was done to the store\n{first}")
 
     def _answer(self, name: str) -> tuple[Outcome, bytes]:
         self._exported.unlink(missing_ok=True)
@@ -93,7 +97,7 @@ class DamageChecker(contextlib.AbstractContextManager["DamageChecker"]):
         is_derived = all(path.startswith("coordinates/") for path in case.paths)
         if is_derived and name == "self-influence" and are_close(outcome.stdout, expected.stdout):
             return None
-        return f"{case.name}: {name} answers differently and says nothing"
+        return f"{case.name}: {name} answers differently and says nothing\n{_difference(outcome, expected)}"
 
     def _wrong_after_a_write(self, case: Case) -> str | None:
         """What is wrong after a writer has trusted what verify has not found fault with."""
@@ -145,6 +149,14 @@ class DamageChecker(contextlib.AbstractContextManager["DamageChecker"]):
     ) -> None:
         for server in (*self._servers.values(), self._verify, self._any):
             server.__exit__(kind, error, trace)
+
+
+def _difference(found: Outcome, expected: Outcome) -> str:
+    """Both answers, and what each said on standard error; of equal texts that the export differs."""
+    if found.stdout == expected.stdout:
+        return "  the exported rows differ"
+    parts = [("expected", expected), ("found", found)]
+    return "\n".join(f"  {name}: {part.stdout!r}\n    and said {part.stderr!r}" for name, part in parts)
 
 
 def are_close(found: str, expected: str) -> bool:

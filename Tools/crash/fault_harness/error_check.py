@@ -44,6 +44,7 @@ class ErrorChecker:
     report: Path
 
     def __post_init__(self) -> None:
+        self.still_open = self.report.with_name("still-open")
         self._recovered: dict[bytes, list[str]] = {}
         self.root = self.observer.root
         self.fresh()
@@ -79,6 +80,8 @@ class ErrorChecker:
         """Runs it with the calls from `first` on failing; gives the lines of the shim's report."""
         self.fresh()
         settings = {"LORIF_SHIM_ROOT": self.root.parent, **fault.settings(first, self.report)}
+        settings["LORIF_OPEN_REPORT"] = self.still_open
+        self.still_open.unlink(missing_ok=True)
         outcome = self._run(settings)
         return outcome, self.report.read_text("utf-8", "replace").splitlines()
 
@@ -102,10 +105,18 @@ class ErrorChecker:
                 and DURABLE.search(parts[3])
             ):
                 problems.append("a file could not be made durable, and nobody was told")
+        problems += self._descriptors_left(outcome)
         tally.points[fault.name] += 1
         tally.outcomes[f"exit code {outcome.code}"] += 1
         where = f"{self.command.name}: {fault.name}, call {struck}"
         tally.violations += [f"{where}: {problem}" for problem in problems]
+
+    def _descriptors_left(self, outcome: Outcome) -> list[str]:
+        """What a failed operation has not closed by the time that the error has left everything."""
+        if not self.still_open.exists():
+            return [] if outcome.code < 0 else ["the process has ended without exit handlers"]
+        names = self.still_open.read_text("utf-8", "replace").splitlines()
+        return [f"descriptors still open: {[Path(name).name for name in names]}"] if names else []
 
     def _check_reading(self, outcome: Outcome, struck: str, fault: Fault) -> list[str]:
         problems = []

@@ -100,8 +100,6 @@ class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
         settings = {
             "LD_PRELOAD": str(build_shim()),
             "LORIF_FORK_SERVER": str(theirs.fileno()),
-            # Threads of a library's initialiser would not be there after a fork.
-            "OPENBLAS_NUM_THREADS": "1",
             # Symbols are then looked up once, and not by every child.
             "LD_BIND_NOW": "1",
         } | ({"LORIF_SHIM_ROOT": str(root)} if root is not None else {})
@@ -110,6 +108,8 @@ class ForkServer(contextlib.AbstractContextManager["ForkServer"]):
             env={**os.environ, **settings, **{name: str(value) for name, value in (plant or {}).items()}},
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            # A signal to the harness is not for its servers, which end when their channel does.
+            start_new_session=True,
         )
         theirs.close()
         self._channel = ours

@@ -1,4 +1,4 @@
-"""The harness finds every planted bug, and nothing in a program without one.
+"""The model-based test finds every planted bug, and nothing in a program without one.
 
 The bugs are planted in the stand-in, and, if LORIF_BIN names a built lorif, around that as well.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).resolve().parent
-ITERATIONS = 60
+OPERATIONS = 60
 BINARY = os.environ.get("LORIF_BIN", "")
 BASES = ["stand-in", pytest.param("lorif", marks=pytest.mark.skipif(not BINARY, reason="LORIF_BIN is not set"))]
 
@@ -49,16 +49,17 @@ def wrapped(folder: Path, mutation: str, base: str) -> Path:
     return script(folder / "wrapped", sys.executable, "-I", FOLDER / "wrapper.py", mutation, program)
 
 
-def kill_loop(program: Path, folder: Path, *options: object, seed: int = 7) -> subprocess.CompletedProcess[str]:
-    loop = FOLDER.parent / "kill_loop.py"
-    command = [sys.executable, loop, "--lorif", program, "--directory", folder, "--seed", seed, *options]
+def model_test(program: Path, folder: Path, *options: object, seed: int = 7) -> subprocess.CompletedProcess[str]:
+    harness = FOLDER.parent / "model_test.py"
+    command = [sys.executable, harness, "--processes", "--lorif", program]
+    command += ["--directory", folder, "--seed", seed, *options]
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=600, check=False)
 
 
 def assert_found(done: subprocess.CompletedProcess[str]) -> None:
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "VIOLATION in iteration" in done.stderr
-    assert "seed 7" in done.stdout
+    assert "VIOLATION in sequence" in done.stderr
+    assert "'seed': 7" in done.stdout
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -66,19 +67,19 @@ def assert_found(done: subprocess.CompletedProcess[str]) -> None:
 def test_a_mutation_is_found(mutation: str, base: str, tmp_path: Path) -> None:
     program = wrapped(tmp_path, mutation, base)
     operations, kills = WRAPPED[mutation]
-    limits = ("--iterations", ITERATIONS, "--operations", operations, "--kills", kills, "--max-violations", 1)
-    assert_found(kill_loop(program, tmp_path, *limits))
+    limits = ("--operations", OPERATIONS, "--kinds", operations, "--kills", kills, "--max-violations", 1)
+    assert_found(model_test(program, tmp_path, *limits))
 
 
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found(bug: str, tmp_path: Path) -> None:
     program = stand_in(tmp_path, "--planted", bug)
-    limits = ("--iterations", ITERATIONS, "--operations", PLANTED[bug], "--max-violations", 1)
-    assert_found(kill_loop(program, tmp_path, *limits))
+    limits = ("--operations", OPERATIONS, "--kinds", PLANTED[bug], "--max-violations", 1)
+    assert_found(model_test(program, tmp_path, *limits))
 
 
 def test_a_program_without_bugs_passes(tmp_path: Path) -> None:
-    done = kill_loop(stand_in(tmp_path), tmp_path, "--iterations", 25)
+    done = model_test(stand_in(tmp_path), tmp_path, "--operations", 25)
     assert done.returncode == 0, done.stdout + done.stderr
     assert ", 0 violations" in done.stdout
     assert "\n0 kills" not in done.stdout
@@ -87,7 +88,7 @@ def test_a_program_without_bugs_passes(tmp_path: Path) -> None:
 
 def test_a_wrapper_that_breaks_nothing_passes(tmp_path: Path) -> None:
     program = wrapped(tmp_path, "none", "stand-in")
-    done = kill_loop(program, tmp_path, "--iterations", 6, "--operations", "create,ingest,rerun,delete")
+    done = model_test(program, tmp_path, "--operations", 6, "--kinds", "create,ingest,rerun,delete")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -95,23 +96,23 @@ def test_missing_commands_are_named(tmp_path: Path) -> None:
     program = tmp_path / "program"
     program.write_text("#!/bin/sh\nprintf '  %s\\n' ingest query verify\n")
     program.chmod(0o700)
-    done = kill_loop(program, tmp_path, "--iterations", 0)
+    done = model_test(program, tmp_path, "--operations", 0)
     for operation in ("create", "delete", "compact", "fit", "snapshot", "copy", "repair", "pack", "attach"):
         assert f"LEFT OUT: {operation}:" in done.stderr
 
 
 def test_a_program_that_can_do_nothing_is_refused(tmp_path: Path) -> None:
-    done = kill_loop(script(tmp_path / "program", "true"), tmp_path)
+    done = model_test(script(tmp_path / "program", "true"), tmp_path)
     assert done.returncode == 2
     assert "ingest, query, verify" in done.stderr
 
 
 def test_a_failing_store_is_kept(tmp_path: Path) -> None:
     program = wrapped(tmp_path, "half-ingest", "stand-in")
-    limits = ("--iterations", ITERATIONS, "--operations", "ingest", "--max-violations", 1, "--keep")
-    done = kill_loop(program, tmp_path, *limits)
+    limits = ("--operations", OPERATIONS, "--kinds", "ingest", "--max-violations", 1, "--keep")
+    done = model_test(program, tmp_path, *limits)
     assert_found(done)
-    (record,) = tmp_path.rglob("violation.json")
+    (record,) = tmp_path.rglob("violation.txt")
     assert "lorif ingest" in record.read_text()
     assert (record.parent / "s.lorif" / "segments").is_dir()
     assert "--seed 7" in done.stderr

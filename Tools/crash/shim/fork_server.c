@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +24,20 @@ typedef int (*main_function)(int, char **, char **);
 static main_function real_main;
 static int waits_for_access;
 static int is_child;
+
+static void *never_begin(void *unused) {
+    while (pause() < 0) continue;
+    return unused;
+}
+
+/// A thread that runs while the server forks may hold a lock of Swift's runtime or have half of something done, for ever in the
+/// child, which has no such thread. So threads that a command starts before its first access (one that watches for Ctrl-C) exist in
+/// the server but do not begin.
+int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument) {
+    static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+    if (!real) real = dlsym(RTLD_NEXT, "pthread_create");
+    return real(thread, attributes, waits_for_access ? never_begin : start, argument);
+}
 
 /// A stream's own calls are inside libc, where no wrapper sees them.
 FILE *fopen(const char *path, const char *mode) {

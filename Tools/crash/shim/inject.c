@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 // LORIF_FAIL_PATH    only calls whose path contains this
 // LORIF_FAIL_AT      the first call that fails, from 1; 0: only count
 // LORIF_FAIL_COUNT   how many calls fail from there on; 0: all
-// LORIF_FAIL_CODE    errno; 0: leave the call out and pretend success; -1: read or write half, at least a byte
+// LORIF_FAIL_CODE    errno; 0: leave the call out and pretend success; -1: read or write half, at least a byte; -2: SIGKILL instead
 // LORIF_FAIL_REPORT  a file that gets "NUMBER KIND VERDICT PATH" for each counted call
 
 static uint64_t kinds;
@@ -39,6 +40,7 @@ void inject_arm(void) {
 }
 
 enum verdict inject_decide(struct call *call) {
+    if (plant_left_out(call)) return LEAVE_OUT;
     if (!(kinds >> call->kind & 1)) return MAKE_CALL;
     int matches = !path_part || (call->path && strstr(call->path, path_part)) ||
                   (call->second_path && strstr(call->second_path, path_part));
@@ -56,6 +58,7 @@ enum verdict inject_decide(struct call *call) {
         if (write(report, line, (size_t)length) != length) abort();
     }
     if (!strikes) return MAKE_CALL;
+    if (code == -2) kill(getpid(), SIGKILL);
     if (code == 0) return LEAVE_OUT;
     if (code == -1) {
         call->length /= 2;

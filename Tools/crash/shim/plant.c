@@ -13,6 +13,7 @@
 // LORIF_PLANT_UNREAD   PATH_PART:FROM:TO:PRISTINE: bytes of that range of such files are read from another file, as if nobody looked
 // LORIF_PLANT_HASH     checksums are those of the first so many bytes
 // LORIF_PLANT_MODE     new files get these permissions (octal) too
+// LORIF_PLANT_LEFT_OUT unlink:PATH_PART or close:PATH_PART: such files are not removed, or not closed
 // LORIF_PLANT_SIGBUS   handlers of SIGBUS are not installed
 
 void plant_unread(const char *path, void *bytes, size_t count, int64_t offset) {
@@ -29,6 +30,12 @@ void plant_unread(const char *path, void *bytes, size_t count, int64_t offset) {
         close(pristine);
     }
     free(text);
+}
+
+int plant_left_out(const struct call *call) {
+    const char *given = getenv("LORIF_PLANT_LEFT_OUT");
+    const char *name = call->kind == CALL_UNLINK ? "unlink:" : call->kind == CALL_CLOSE ? "close:" : NULL;
+    return given && name && strncmp(given, name, strlen(name)) == 0 && strstr(call->path, given + strlen(name));
 }
 
 int plant_mode(int mode) {

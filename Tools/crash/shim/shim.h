@@ -67,9 +67,10 @@ void record_begin(void);
 void record_end(const struct call *call, int succeeded);
 void record_arm(void);
 
-/// Planted bugs: what was read is replaced, a mode is widened.
+/// Planted bugs: what was read is replaced, a mode is widened, a call is left out.
 void plant_unread(const char *path, void *bytes, size_t count, int64_t offset);
 int plant_mode(int mode);
+int plant_left_out(const struct call *call);
 
 /// Where a fork server with arguments waits for requests.
 void fork_at_first_access(void);

@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
-from kill_harness.batches import Schema, row_fingerprint
-from kill_harness.model import RELATIVE_DAMPING, Observation, ObservedRow, ScoreTable
-from kill_harness.program import REFUSED_CODES, Program, Run
+from model_harness.batches import Schema, row_fingerprint
+from model_harness.model import RELATIVE_DAMPING, Observation, ObservedRow, ScoreTable, State
+from model_harness.program import REFUSED_CODES, Program, Run
 
+# The store that operations work on; copies of it have other names.
+STORE_NAME = "s.lorif"
+INFLUENCE = ("--method", "influence", "--relative-damping", RELATIVE_DAMPING)
 RESULT_FIELDS = {"query", "direction", "rank", "id", "score"}
 # More results than a store ever has rows here.
 EVERY_ROW = 100_000
@@ -37,16 +40,27 @@ class Observer:
     def observe(self, store: Path, snapshot_names: set[str]) -> Observation:
         """Everything that can be asked about the store."""
         can_export = self.program.has_command("export")
-        rows = self._exported(store) if can_export else []
-        dot = self._scores(store, "--method", "dot")
+        rows = self.exported(store) if can_export else []
+        dot = self.scores(store, "--method", "dot")
         if not can_export:
             rows = self._listed(store, dot)
         seen = Observation(rows, dot)
         if self.program.has_command("fit"):
             seen.influence_seen = True
-            damping = ("--relative-damping", RELATIVE_DAMPING)
-            seen.influence = self._scores(store, "--method", "influence", *damping)
+            seen.influence = self.scores(store, *INFLUENCE)
         if self.program.has_option("query", "--snapshot"):
+            seen.snapshots = self._snapshots(store, snapshot_names)
+        return seen
+
+    def observe_difference(self, store: Path, states: list[State], snapshot_names: set[str]) -> Observation:
+        """The rows, and what else tells these states apart."""
+        if not self.program.has_command("export"):
+            return self.observe(store, snapshot_names)
+        seen = Observation(self.exported(store))
+        if len({state.fit for state in states}) > 1:
+            seen.influence_seen = True
+            seen.influence = self.scores(store, *INFLUENCE)
+        if len({state.snapshots for state in states}) > 1:
             seen.snapshots = self._snapshots(store, snapshot_names)
         return seen
 
@@ -58,30 +72,26 @@ class Observer:
             listed = {record["snapshot"]: record["rows"] for record in json.loads(run.stdout)}
         tables: dict[str, ScoreTable | None] = {}
         for name in sorted(names):
-            table = self._scores(store, "--method", "dot", "--snapshot", name)
+            table = self.scores(store, "--method", "dot", "--snapshot", name)
             if table is None and listed.get(name) == 0:
                 table = ScoreTable([], np.zeros((self.query_count, 0), np.float32))
             tables[name] = table
         return tables
 
-    def exported_rows(self, store: Path) -> list[ObservedRow]:
-        """The rows alone."""
-        if self.program.has_command("export"):
-            return self._exported(store)
-        return self._listed(store, self._scores(store, "--method", "dot"))
-
-    def _read(self, *arguments: object) -> Run:
-        run = self.program.run(*arguments)
+    def _read(self, command: str, store: Path, *options: object) -> Run:
+        # Exports and queries of the store itself are asked for again and again.
+        run = self.program.ask(command, store, *options, fixed=store.name == STORE_NAME)
         if run.code != 0 and run.code not in REFUSED_CODES:
             raise ObservationError(f"a reader failed\n{run}")
         return run
 
-    def _exported(self, store: Path) -> list[ObservedRow]:
+    def exported(self, store: Path, *options: object) -> list[ObservedRow]:
+        """The rows that an export writes; none if there was nothing to export."""
         path = self.folder / "exported.safetensors"
         beside = path.with_suffix(".jsonl")
         path.unlink(missing_ok=True)
         beside.unlink(missing_ok=True)
-        if self._read("export", store, path).code != 0:
+        if self._read("export", store, path, *options).code != 0:
             # Nothing to export is refused; whether nothing was expected is the comparison's business.
             return []
         with safe_open(path, "np") as file:
@@ -100,17 +110,31 @@ class Observer:
             for index, identifier in enumerate(identifiers)
         ]
 
-    def _scores(self, store: Path, *options: object) -> ScoreTable | None:
-        path = self.folder / "scores.safetensors"
+    def scores(self, store: Path, *options: object) -> ScoreTable | None:
+        """All scores of the probes; None if the program has refused."""
+        return self._scores("query", store, self.probes, *options)
+
+    def self_scores(self, store: Path, *options: object) -> ScoreTable | None:
+        """Self-influence of all rows, as one query's scores."""
+        return self._scores("query", store, "--method", "self-influence", *options)
+
+    def _scores(self, command: str, store: Path, *options: object) -> ScoreTable | None:
+        path, listing = self.folder / "scores.safetensors", self.folder / "results.jsonl"
         path.unlink(missing_ok=True)
-        results = ("--top", 1, "--bottom", 0, "--format", "jsonl", "--output", self.folder / "results.jsonl")
-        (self.folder / "results.jsonl").unlink(missing_ok=True)
-        run = self._read("query", store, self.probes, *options, "--output", path, *results)
-        if run.code != 0:
+        listing.unlink(missing_ok=True)
+        results = ("--top", 1, "--bottom", 0, "--format", "jsonl", "--output", listing)
+        if self._read(command, store, *options, "--output", path, *results).code != 0:
             return None
         with safe_open(path, "np") as file:
             identifiers = json.loads((file.metadata() or {})["example_ids"])
             return ScoreTable(identifiers, file.get_tensor("scores"))
+
+    def ranked(self, store: Path, top: int, bottom: int) -> list[tuple[str, str, int, str, float]]:
+        """What a query by inner products lists: query, direction, rank, id, score."""
+        options = ("--method", "dot", "--top", top, "--bottom", bottom, "--format", "jsonl")
+        run = self._read("query", store, self.probes, *options)
+        results = (json.loads(line) for line in run.stdout.splitlines())
+        return [(r["query"], r["direction"], r["rank"], r["id"], r["score"]) for r in results]
 
     def _listed(self, store: Path, dot: ScoreTable | None) -> list[ObservedRow]:
         """The rows as a query reports them, for a program without export."""
@@ -133,11 +157,13 @@ class Observer:
 
         What `verify` names is no excuse: it also lists what belongs to no commit.
         """
-        reports = [self.program.run("inspect", store, option, "--json") for option in ("--segments", "--curvature")]
+        reports = [
+            self.program.ask("inspect", store, option, "--json", fixed=True) for option in ("--segments", "--curvature")
+        ]
         if self.program.has_option("inspect", "--snapshot"):
             for name in sorted(snapshot_names):
                 for option in ("--segments", "--curvature"):
-                    reports.append(self.program.run("inspect", store, option, "--snapshot", name, "--json"))
+                    reports.append(self.program.ask("inspect", store, option, "--snapshot", name, "--json", fixed=True))
         for report in reports:
             if report.code != 0:
                 raise ObservationError(f"a reader failed\n{report}")

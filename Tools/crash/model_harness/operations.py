@@ -7,13 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from kill_harness.batches import Batch, BatchMaker
-from kill_harness.model import Fit, Outcomes, State
-from kill_harness.program import Program
+from model_harness.batches import Batch, BatchMaker
+from model_harness.model import Comparison, Fit, Named, Outcomes, State
+from model_harness.observation import Observer
+from model_harness.program import Program
 
 # A store that has grown past this is thinned out or left for a new one.
 LARGE_ROW_COUNT = 400
 SNAPSHOT_LIMIT = 3
+SNAPSHOT_NAMES = tuple(f"snapshot-{number}" for number in range(5))
 MANY_ROWS = 50
 
 
@@ -32,6 +34,8 @@ class Operation:
     packed: tuple[int, ...] = ()
     snapshot: str | None = None
     reads_only: bool = False
+    # For readers: what is wrong with what the run has said, given the state.
+    check: Callable[[State], str | None] | None = None
     # Files and rows that go in, because a kill must come at a moment that suits the work.
     file_count: int = 0
     row_count: int = 0
@@ -55,9 +59,13 @@ class Workbench:
     folder: Path
     maker: BatchMaker
     random: np.random.Generator
+    observer: Observer
+    comparison: Comparison
     batches: list[tuple[Batch, tuple[object, ...]]] = field(default_factory=list)
     segments: list[tuple[Path, tuple[int, ...]]] = field(default_factory=list)
     number: int = 0
+    # Whether operations are to be as small as they can, because a failing sequence is being made simpler.
+    small: bool = False
 
     def chance(self, probability: float) -> bool:
         """True with that probability."""
@@ -75,6 +83,8 @@ class Workbench:
 
     def row_count(self) -> int:
         """Mostly few rows, now and then many, so that a command takes a while."""
+        if self.small:
+            return 1
         return int(self.random.integers(60, 160) if self.chance(0.1) else self.random.integers(1, 13))
 
     def identifiers_of(self, rows: tuple[int, ...]) -> list[str]:
@@ -127,11 +137,12 @@ def _ingest_options(bench: Workbench) -> tuple[object, ...]:
 
 def ingest(bench: Workbench, state: State) -> Operation | None:
     """Appends one new file, or several in one command."""
-    if state.exists and bench.chance(0.25) and state.rows and bench.program.has_option("ingest", "--on-duplicate"):
+    has_identifiers = bool(bench.identifiers_of(state.rows))
+    if has_identifiers and bench.chance(0.25) and bench.program.has_option("ingest", "--on-duplicate"):
         return _ingest_duplicates(bench, state)
     batches = [_fresh_batch(bench, state)]
     reused = set(bench.identifiers_of(batches[0].rows))
-    while bench.chance(0.35) and len(batches) < 4:
+    while not bench.small and bench.chance(0.35) and len(batches) < 4:
         extra = _fresh_batch(bench, state)
         identifiers = set(bench.identifiers_of(extra.rows))
         if identifiers & reused:
@@ -219,6 +230,8 @@ def delete(bench: Workbench, state: State) -> Operation | None:
     if bench.chance(0.3) and (operation := _delete_where(bench, state)):
         return operation
     identifiers = bench.identifiers_of(state.rows)
+    if not identifiers:
+        return None
     limit = len(identifiers) if bench.chance(0.15) or len(identifiers) > LARGE_ROW_COUNT else 6
     chosen = [identifiers[index] for index in bench.some(len(identifiers), limit)]
     path = bench.new_path("ids-{}.txt")
@@ -277,14 +290,15 @@ def fit(bench: Workbench, state: State) -> Operation | None:
 
 def snapshot(bench: Workbench, state: State) -> Operation | None:
     """Names the present content, or forgets a name."""
-    if not state.exists:
+    # A snapshot without rows can be seen only in a list.
+    if not state.exists or not (state.rows or bench.program.has_option("snapshot", "--list")):
         return None
     names = state.snapshot_names()
     if names and (len(names) >= SNAPSHOT_LIMIT or bench.chance(0.3)):
         name = names[int(bench.random.integers(len(names)))]
 
         def dropped(before: State) -> list[State]:
-            return [replace(before, snapshots=tuple(entry for entry in before.snapshots if entry[0] != name))]
+            return [replace(before, snapshots=tuple(entry for entry in before.snapshots if entry.name != name))]
 
         return Operation(
             "snapshot",
@@ -293,13 +307,14 @@ def snapshot(bench: Workbench, state: State) -> Operation | None:
             may_refuse=lambda before: name not in before.snapshot_names(),
             snapshot=name,
         )
-    bench.number += 1
-    name = f"snapshot-{bench.number}"
+    # Names of dropped snapshots are given again.
+    unused = [name for name in SNAPSHOT_NAMES if name not in names]
+    name = unused[int(bench.random.integers(len(unused)))]
 
     def named(before: State) -> list[State]:
         if name in before.snapshot_names():
             return [before]
-        return [replace(before, snapshots=(*before.snapshots, (name, before.rows)))]
+        return [replace(before, snapshots=(*before.snapshots, Named(name, before.rows, before.fit)))]
 
     return Operation(
         "snapshot",
@@ -316,9 +331,10 @@ def copy(bench: Workbench, state: State) -> Operation | None:
         return None
     destination = bench.new_path("copies-{}/copy.lorif")
     destination.parent.mkdir()
+    full = bench.program.has_option("copy", "--full") and bench.chance(0.3)
     return Operation(
         "copy",
-        ("copy", bench.store, destination),
+        ("copy", bench.store, destination, *(("--full",) if full else ())),
         lambda before: [before],
         may_refuse=lambda _: destination.exists(),
         product=destination,
@@ -380,29 +396,3 @@ def attach(bench: Workbench, state: State) -> Operation | None:
         file_count=len(chosen),
         row_count=sum(len(rows) for _, rows in chosen),
     )
-
-
-def query(bench: Workbench, state: State) -> Operation | None:
-    """A reader, killed like the others; nothing may change."""
-    if not state.rows:
-        return None
-    probes = bench.folder / "probes.safetensors"
-    arguments = ("query", bench.store, probes, "--method", "dot", "--output", bench.new_path("scores-{}.npy"))
-    return Operation("query", arguments, lambda before: [before], reads_only=True)
-
-
-# Generator, how often it is drawn, and the commands that it needs.
-GENERATORS: dict[str, tuple[Generator, float, tuple[str, ...]]] = {
-    "create": (create, 0, ("create",)),
-    "ingest": (ingest, 6, ("ingest",)),
-    "rerun": (rerun, 1.5, ("ingest",)),
-    "delete": (delete, 3, ("delete",)),
-    "compact": (compact, 2.5, ("compact",)),
-    "fit": (fit, 1.5, ("fit",)),
-    "snapshot": (snapshot, 1.5, ("snapshot",)),
-    "copy": (copy, 1, ("copy",)),
-    "repair": (repair, 1, ("repair",)),
-    "pack": (pack, 1.5, ("pack", "attach")),
-    "attach": (attach, 2, ("pack", "attach")),
-    "query": (query, 0.5, ("query",)),
-}

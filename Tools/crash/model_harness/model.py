@@ -5,9 +5,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from kill_harness.batches import Row, Schema
+from model_harness.batches import Row, Schema
 
 RELATIVE_DAMPING = 0.1
+# Eigenvalues closer than this part of the largest are not told apart.
+CLEAR_GAP = 1e-4
+# Curvature is stored in float32 and may be fitted by any method, so these scores are not exact.
+INFLUENCE_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,15 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Named:
+    """A named snapshot: the rows and the curvature of when it got its name."""
+
+    name: str
+    rows: tuple[int, ...]
+    fit: Fit | None
+
+
+@dataclass(frozen=True)
 class State:
     """The logical content of a store; rows are serial numbers in store order."""
 
@@ -28,7 +41,7 @@ class State:
     rows: tuple[int, ...] = ()
     # Batch files and segments whose rows the store has taken in.
     taken: frozenset[str] = frozenset()
-    snapshots: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    snapshots: tuple["Named", ...] = ()
     fit: Fit | None = None
 
     def with_rows(self, added: tuple[int, ...], sources: tuple[str, ...]) -> "State":
@@ -41,7 +54,7 @@ class State:
 
     def snapshot_names(self) -> list[str]:
         """Names of the snapshots."""
-        return [name for name, _ in self.snapshots]
+        return [snapshot.name for snapshot in self.snapshots]
 
     def describe(self) -> str:
         """One line for a report."""
@@ -58,27 +71,32 @@ class State:
 Outcomes = Callable[[State], list[State]]
 
 
-def damped_inverse_scores(queries: np.ndarray, rows: np.ndarray, fitted: np.ndarray, rank: int | None) -> np.ndarray:
-    """Scores g_q (H + λI)⁻¹ g_i with H the sum over the fitted rows, of which the leading `rank` eigenpairs are kept.
+def damped_inverse_scores(
+    queries: np.ndarray, rows: np.ndarray, fitted: np.ndarray, rank: int | None
+) -> np.ndarray | None:
+    """Scores g_q (H + λI)⁻¹ g_i; H is the sum over the fitted rows, of which the leading `rank` eigenpairs are kept.
 
-    λ is the relative damping times the mean eigenvalue. Shapes: [q, D], [n, D], [N, D] give [q, n].
+    λ is the relative damping times the mean eigenvalue. Shapes: [q, D], [n, D], [N, D] give [q, n]. None where the
+    cut is between eigenvalues that are too close to say which of them are kept.
     """
     hessian = fitted.T @ fitted
     values, vectors = np.linalg.eigh(hessian)
+    values, vectors = np.clip(values[::-1], 0, None), vectors[:, ::-1]
     kept = len(values) if rank is None else min(rank, len(values))
-    values = np.clip(values[::-1][:kept], 0, None)
-    vectors = vectors[:, ::-1][:, :kept]
+    if kept < len(values) and values[kept - 1] - values[kept] < CLEAR_GAP * values[0] and values[kept] > 0:
+        return None
     damping = RELATIVE_DAMPING * np.trace(hessian) / len(hessian)
     if damping == 0:
         return np.zeros((len(queries), len(rows)))
+    values, vectors = values[:kept], vectors[:, :kept]
     weights = values / (values + damping)
     return (queries @ rows.T - (queries @ vectors * weights) @ (rows @ vectors).T) / damping
 
 
 def influence_scores(
     schema: Schema, fit: Fit, gradients: Callable[[tuple[int, ...]], np.ndarray], queries: np.ndarray, rows: np.ndarray
-) -> np.ndarray:
-    """Influence by definition, per layer or over all layers at once."""
+) -> np.ndarray | None:
+    """Influence by definition, per layer or over all layers at once; None where rounding decides about the basis."""
     fitted = gradients(fit.rows)
     if fit.whole:
         return damped_inverse_scores(queries, rows, fitted, fit.rank)
@@ -86,7 +104,10 @@ def influence_scores(
     start = 0
     for layer in schema:
         part = slice(start, start + layer.gradient_length)
-        total += damped_inverse_scores(queries[:, part], rows[:, part], fitted[:, part], fit.rank)
+        scores = damped_inverse_scores(queries[:, part], rows[:, part], fitted[:, part], fit.rank)
+        if scores is None:
+            return None
+        total += scores
         start = part.stop
     return total
 
@@ -110,7 +131,7 @@ class ScoreTable:
 
 @dataclass
 class Observation:
-    """What the program says is in the store."""
+    """What the program says is in the store; None for what it was not asked."""
 
     rows: list[ObservedRow]
     dot: ScoreTable | None = None
@@ -138,23 +159,24 @@ class Comparison:
     def difference(self, state: State, seen: Observation) -> str | None:
         """The first difference, for people; None if there is none."""
         return (
-            self._rows_differ(state, seen)
-            or self._dot_differs("query", state.rows, seen.dot)
+            self.rows_differ(state.rows, seen.rows)
+            or self.dot_differs("query", state.rows, seen.dot)
             or self._snapshots_differ(state, seen)
-            or self._influence_differs(state, seen)
+            or (self.influence_differs(state.rows, state.fit, seen.influence) if seen.influence_seen else None)
         )
 
-    def learn_identifiers(self, state: State, seen: Observation) -> None:
+    def learn_identifiers(self, rows: tuple[int, ...], seen: list[ObservedRow]) -> None:
         """Notes the ids that the program gave to rows without one."""
-        for serial, row in zip(state.rows, seen.rows, strict=True):
+        for serial, row in zip(rows, seen, strict=True):
             self.known[serial].identifier = row.identifier
 
-    def _rows_differ(self, state: State, seen: Observation) -> str | None:
-        if len(seen.rows) != len(state.rows):
-            return f"{len(seen.rows)} rows, expected {len(state.rows)}"
-        if len({row.identifier for row in seen.rows}) != len(seen.rows):
+    def rows_differ(self, rows: tuple[int, ...], seen: list[ObservedRow]) -> str | None:
+        """The first difference of exported rows, in store order."""
+        if len(seen) != len(rows):
+            return f"{len(seen)} rows, expected {len(rows)}"
+        if len({row.identifier for row in seen}) != len(seen):
             return "an id occurs twice"
-        for index, (row, serial) in enumerate(zip(seen.rows, state.rows, strict=True)):
+        for index, (row, serial) in enumerate(zip(seen, rows, strict=True)):
             expected = self.known[serial]
             if not self._same_identifier(row.identifier, expected):
                 return f"row {index} is {row.identifier!r}, expected {expected.identifier!r}"
@@ -168,17 +190,23 @@ class Comparison:
     def _same_identifier(seen: str, expected: Row) -> bool:
         return seen.isdecimal() if expected.identifier is None else seen == expected.identifier
 
-    def _dot_differs(self, what: str, rows: tuple[int, ...], seen: ScoreTable | None) -> str | None:
-        if seen is None:
-            return None
+    def columns_differ(self, what: str, rows: tuple[int, ...], seen: ScoreTable, row_count: int) -> str | None:
+        """Whether a table of scores is not of these rows, or not of so many queries."""
         if len(seen.identifiers) != len(rows):
             return f"{what}: {len(seen.identifiers)} rows, expected {len(rows)}"
         for index, (identifier, serial) in enumerate(zip(seen.identifiers, rows, strict=True)):
             if not self._same_identifier(identifier, self.known[serial]):
                 return f"{what}: row {index} is {identifier!r}, expected {self.known[serial].identifier!r}"
+        shape = (row_count, len(rows))
+        return f"{what}: scores of shape {seen.scores.shape}, expected {shape}" if seen.scores.shape != shape else None
+
+    def dot_differs(self, what: str, rows: tuple[int, ...], seen: ScoreTable | None) -> str | None:
+        """The first inner product that is not exact."""
+        if seen is None:
+            return None
+        if difference := self.columns_differ(what, rows, seen, len(self.queries)):
+            return difference
         expected = self.queries @ self.gradients(rows).T
-        if seen.scores.shape != expected.shape:
-            return f"{what}: scores of shape {seen.scores.shape}, expected {expected.shape}"
         wrong = np.argwhere(seen.scores != expected)
         if len(wrong):
             query, row = wrong[0]
@@ -188,25 +216,30 @@ class Comparison:
     def _snapshots_differ(self, state: State, seen: Observation) -> str | None:
         if seen.snapshots is None:
             return None
-        expected = dict(state.snapshots)
+        expected = {snapshot.name: snapshot for snapshot in state.snapshots}
         for name, table in seen.snapshots.items():
             if (table is None) != (name not in expected):
                 return f"snapshot {name!r} is {'missing' if table is None else 'there, but should not be'}"
-            if table is not None and (difference := self._dot_differs(f"snapshot {name!r}", expected[name], table)):
+            if table is not None and (difference := self.dot_differs(f"snapshot {name!r}", expected[name].rows, table)):
                 return difference
         return None
 
-    def _influence_differs(self, state: State, seen: Observation) -> str | None:
-        if not seen.influence_seen or not state.rows:
+    def influence_differs(self, rows: tuple[int, ...], fit: Fit | None, seen: ScoreTable | None) -> str | None:
+        """Whether there is influence where there should be none, or the other way round, or it is other numbers."""
+        if not rows:
             return None
-        if (seen.influence is None) != (state.fit is None):
-            return f"curvature is {'missing' if seen.influence is None else 'there, but should not be'}"
-        if seen.influence is None or state.fit is None:
+        if (seen is None) != (fit is None):
+            return f"curvature is {'missing' if seen is None else 'there, but should not be'}"
+        if seen is None or fit is None:
             return None
-        expected = influence_scores(self.schema, state.fit, self.gradients, self.queries, self.gradients(state.rows))
-        if seen.influence.scores.shape != expected.shape:
-            return f"influence: scores of shape {seen.influence.scores.shape}, expected {expected.shape}"
-        scale = np.abs(expected).max(axis=1, keepdims=True)
-        # Curvature is stored in float32 and may be fitted by any method, so these scores are not exact.
-        error = np.abs(seen.influence.scores - expected) / np.where(scale > 0, scale, 1)
-        return f"influence: scores are off by {error.max():.3g}" if error.max() > 1e-3 else None
+        if difference := self.columns_differ("influence", rows, seen, len(self.queries)):
+            return difference
+        expected = influence_scores(self.schema, fit, self.gradients, self.queries, self.gradients(rows))
+        return None if expected is None else off_by("influence", seen.scores, expected)
+
+
+def off_by(what: str, found: np.ndarray, expected: np.ndarray) -> str | None:
+    """How far scores are off, in parts of each query's largest, if it is too far."""
+    scale = np.abs(expected).max(axis=1, keepdims=True)
+    error = np.abs(found - expected) / np.where(scale > 0, scale, 1)
+    return None if error.max() <= INFLUENCE_TOLERANCE else f"{what}: scores are off by {error.max():.3g}"
