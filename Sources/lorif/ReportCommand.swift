@@ -15,7 +15,7 @@ struct ReportCommand: ParsableCommand {
 
               lorif report store queries.safetensors --output report.html
               lorif report store --by-id train-00417 --output neighbours.html
-              lorif report store queries.safetensors --layers 'mlp=*.mlp.*' --output mlp.html
+              lorif report store q.safetensors --layers '*.mlp.*' --output mlp.html
             """)
 
     @Argument(help: "The store.")
