@@ -55,6 +55,20 @@ def test_the_program_still_writes_them(encoding: str, tmp_path: Path, monkeypatc
     assert Path("out.segment").read_bytes() == (GOLDEN / "encodings" / f"{encoding}.segment").read_bytes()
 
 
+def test_vectors_that_were_compressed_for_less_are_read(tmp_path: Path) -> None:
+    """A segment from when a tenth was worth compression: pages of vectors in zstd frames."""
+    segment = Segment(GOLDEN / "compressed" / "bf16.segment")
+    segment.verify()
+    assert values(segment) == (GOLDEN / "encodings" / "bf16.values").read_bytes()
+    store, out, other = tmp_path / "s.lorif", tmp_path / "out.safetensors", tmp_path / "other.safetensors"
+    run("attach", store, GOLDEN / "compressed" / "bf16.segment")
+    run("export", store, out)
+    run("attach", tmp_path / "raw.lorif", GOLDEN / "encodings" / "bf16.segment")
+    run("export", tmp_path / "raw.lorif", other)
+    for layer in ("factored", "whole"):
+        assert np.array_equal(FactorBatch(out).gradients(layer), FactorBatch(other).gradients(layer))
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_broken_ones_are_refused(name: str, tmp_path: Path) -> None:
     path = GOLDEN / "bad" / f"{name}.segment"
