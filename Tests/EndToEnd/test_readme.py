@@ -104,7 +104,7 @@ def test_links_lead_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
 
 
-@pytest.mark.parametrize("script", ["Tools/setup", "Tools/quickstart", "Tools/test"])
+@pytest.mark.parametrize("script", ["Tools/setup", "Tools/quickstart", "Tools/test", "Tools/install", "Tools/deb"])
 def test_scripts_explain_themselves(script: str) -> None:
     path = ROOT / script
     assert os.access(path, os.X_OK)
