@@ -1,5 +1,6 @@
 public import Checksum
 import Format
+import Schema
 import Zstd
 
 /// Which store this is, and where it stands; one record, rewritten by every commit.
@@ -166,8 +167,8 @@ struct Tombstones: Hashable {
         deletedCount = try reader.readCount()
         let codec: UInt64 = try reader.read()
         let stored = try reader.readRest()
-        guard (1...Self.rowLimit).contains(rowCount) else {
-            throw .rule(expected: "at most \(Self.rowLimit) rows", found: "\(rowCount)")
+        guard (1...Limits.segmentRowCount).contains(rowCount) else {
+            throw .rule(expected: "1 to \(Limits.segmentRowCount) rows", found: "\(rowCount)")
         }
         let byteCount = (rowCount + 7) / 8
         switch codec {
@@ -189,9 +190,6 @@ struct Tombstones: Hashable {
                 expected: "\(deletedCount) deleted rows of \(rowCount)", found: "\(count) in \(bits.count) bytes")
         }
     }
-
-    /// Far above any segment, far below what would exhaust memory.
-    private static let rowLimit = 1 << 32
 }
 
 /// What the store remembers of a batch file that it has taken in.

@@ -159,20 +159,25 @@ public final class SegmentReader: Sendable {
     public func readTile(block: Int, layer index: Int, componentCount: Int) throws(StoreError) -> LayerTile {
         let layer = schema.layers[index]
         let rowCount = rows(ofBlock: block).count
+        // What a footer declares is allocated once a page has shown to be that long.
         guard let rank = layer.rank else {
+            let payload = try readPayload(.dense, block: block, layer: index)
             var dense = [Float](repeating: 0, count: rowCount * layer.gradientLength)
-            try decode(.dense, block: block, layer: index, component: 0, length: layer.gradientLength, into: &dense)
+            decode(payload, rowCount: rowCount, component: 0, length: layer.gradientLength, into: &dense)
             return LayerTile(layer: layer, rowCount: rowCount, dense: dense)
         }
         precondition((1...rank).contains(componentCount), "a tile has 1 to rank components")
-        var left = [Float](repeating: 0, count: componentCount * rowCount * layer.inputDimension)
-        var right = [Float](repeating: 0, count: componentCount * rowCount * layer.outputDimension)
-        for component in 0..<componentCount {
-            try decode(
-                .left, block: block, layer: index, component: component, length: layer.inputDimension, into: &left)
-            try decode(
-                .right, block: block, layer: index, component: component, length: layer.outputDimension, into: &right)
+        func values(_ side: VectorSide, length: Int) throws(StoreError) -> [Float] {
+            var values: [Float] = []
+            for component in 0..<componentCount {
+                let payload = try readPayload(side, block: block, layer: index, component: component)
+                if component == 0 { values = [Float](repeating: 0, count: componentCount * rowCount * length) }
+                decode(payload, rowCount: rowCount, component: component, length: length, into: &values)
+            }
+            return values
         }
+        let left = try values(.left, length: layer.inputDimension)
+        let right = try values(.right, length: layer.outputDimension)
         let partial = LayerSchema(
             name: layer.name, inputDimension: layer.inputDimension, outputDimension: layer.outputDimension,
             form: .factors(rank: componentCount))
@@ -180,10 +185,8 @@ public final class SegmentReader: Sendable {
     }
 
     private func decode(
-        _ side: VectorSide, block: Int, layer: Int, component: Int, length: Int, into values: inout [Float]
-    ) throws(StoreError) {
-        let payload = try readPayload(side, block: block, layer: layer, component: component)
-        let rowCount = rows(ofBlock: block).count
+        _ payload: [UInt8], rowCount: Int, component: Int, length: Int, into values: inout [Float]
+    ) {
         let first = component * rowCount * length
         var span = values.mutableSpan
         var part = span._mutatingExtracting(first..<first + rowCount * length)

@@ -2,10 +2,17 @@ import CZstd
 
 /// A reusable decompression context for frames that are not trusted.
 ///
-/// The caller knows how many bytes must come out; what the frame declares is never believed, and never allocated.
+/// The caller says how many bytes must come out. That number comes out of a file too, so nothing is allocated before the
+/// frame has declared the same number and is long enough to hold it.
 public struct ZstdDecompressor: ~Copyable {
     /// The largest history window of a frame: 16 MiB, window log 24.
     public static let windowByteLimit: UInt64 = 1 << 24
+
+    /// The most that one block of a frame holds: 128 KiB (RFC 8878, section 3.1.1.2.4).
+    private static let blockByteLimit = 1 << 17
+
+    /// The fewest bytes that a block with content takes: a header of three, and one for a repeated byte.
+    private static let blockByteMinimum = 4
 
     private let context: OpaquePointer
 
@@ -23,7 +30,8 @@ public struct ZstdDecompressor: ~Copyable {
         _ = unsafe ZSTD_freeDCtx(context)
     }
 
-    /// The content of `frame`, which must be one frame of exactly `expectedByteCount` bytes; allocates that many.
+    /// The content of `frame`, which must be one frame that declares and holds exactly `expectedByteCount` bytes; allocates
+    /// that many, and nothing if the frame declares another number or cannot hold so many.
     public mutating func decompress(_ frame: RawSpan, expectedByteCount: Int) throws(ZstdError) -> [UInt8] {
         precondition(expectedByteCount >= 0)
         try checkHeader(of: frame)
@@ -33,6 +41,7 @@ public struct ZstdDecompressor: ~Copyable {
         guard ZSTD_isError(frameByteCount) == 0, frameByteCount == frame.byteCount else {
             throw .notAFrame(byteCount: frame.byteCount)
         }
+        try checkContentSize(of: frame, expected: expectedByteCount)
         var result = 0
         let content = unsafe [UInt8](unsafeUninitializedCapacity: max(1, expectedByteCount)) { buffer, count in
             result = unsafe frame.withUnsafeBytes { source in
@@ -46,6 +55,22 @@ public struct ZstdDecompressor: ~Copyable {
             throw .wrongSize(expected: expectedByteCount, found: content.count)
         }
         return content
+    }
+
+    /// Refuses a frame that does not declare `expected` bytes of content, or whose blocks cannot hold them.
+    private func checkContentSize(of frame: RawSpan, expected: Int) throws(ZstdError) {
+        let declared = unsafe frame.withUnsafeBytes { source in
+            unsafe ZSTD_getFrameContentSize(source.baseAddress, source.count)
+        }
+        // The library's two largest numbers mean "not declared" and "not a frame" (ZSTD_CONTENTSIZE_UNKNOWN, _ERROR).
+        guard declared < UInt64.max - 1 else { throw .undeclaredSize }
+        guard declared == UInt64(expected) else {
+            throw .wrongSize(expected: expected, found: Int(clamping: declared))
+        }
+        let blockLimit = frame.byteCount / Self.blockByteMinimum + 1
+        guard expected <= blockLimit * Self.blockByteLimit else {
+            throw .impossibleSize(declared: expected, frameByteCount: frame.byteCount)
+        }
     }
 
     /// Refuses frames with a huge window or a dictionary, and skippable frames (RFC 8878, section 3.1.1.1).

@@ -12,7 +12,11 @@ public enum ZstdError: Error, Hashable, Sendable {
     case needsDictionary
     /// The library found damage while decompressing.
     case damaged(reason: String)
-    /// The frame holds another number of bytes than the caller knows it must.
+    /// The frame does not declare how many bytes it holds.
+    case undeclaredSize
+    /// The frame declares more bytes than a frame of its length can hold.
+    case impossibleSize(declared: Int, frameByteCount: Int)
+    /// The frame holds, or declares, another number of bytes than the caller knows it must.
     case wrongSize(expected: Int, found: Int)
 }
 
@@ -27,6 +31,9 @@ extension ZstdError: CustomStringConvertible {
             "zstd: frame asks for a window of \(found) bytes, at most \(limit) are allowed"
         case .needsDictionary: "zstd: frame needs a dictionary, none is used here"
         case .damaged(let reason): "zstd: damaged frame: \(reason)"
+        case .undeclaredSize: "zstd: frame does not declare how many bytes it holds"
+        case .impossibleSize(let declared, let frameByteCount):
+            "zstd: frame of \(frameByteCount) bytes declares \(declared) bytes, more than it can hold"
         case .wrongSize(let expected, let found): "zstd: frame holds \(found) bytes, expected \(expected)"
         }
     }

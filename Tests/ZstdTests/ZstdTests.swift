@@ -97,6 +97,41 @@ func whatIsCompressedComesBack(count: Int) throws {
     }
 }
 
+@Test func aSmallFrameIsRefusedForALargeSizeBeforeAnythingIsAllocated() throws {
+    let large = (64 << 20) + 72
+    var compressor = try ZstdCompressor()
+    var decompressor = try ZstdDecompressor()
+    // Written by the library: declares its 72 bytes.
+    let honest = try compressor.compress([UInt8](repeating: 7, count: 72).span.bytes)
+    // One block of one repeated byte; its header declares nothing, and a history of 1 KiB.
+    let silent: [UInt8] = [0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x00, 0x43, 0x02, 0x00, 0x07]
+    // The same with a header that declares 64 MiB + 72 in four bytes.
+    let boastful: [UInt8] = [0x28, 0xB5, 0x2F, 0xFD, 0x80, 0x00, 0x48, 0, 0, 4, 0x43, 0x02, 0x00, 0x07]
+    // The last is more than a process can have: to allocate it would end this one.
+    for expected in [large, 1 << 46, .max] {
+        #expect(throws: ZstdError.wrongSize(expected: expected, found: 72)) {
+            try decompressor.decompress(honest.span.bytes, expectedByteCount: expected)
+        }
+    }
+    #expect(throws: ZstdError.undeclaredSize) {
+        try decompressor.decompress(silent.span.bytes, expectedByteCount: 72)
+    }
+    #expect(throws: ZstdError.impossibleSize(declared: large, frameByteCount: 14)) {
+        try decompressor.decompress(boastful.span.bytes, expectedByteCount: large)
+    }
+    #expect(try decompressor.decompress(honest.span.bytes, expectedByteCount: 72).count == 72)
+}
+
+@Test func whatALargeRepetitionCompressesToComesBack() throws {
+    // The densest that the library writes: a block of 128 KiB in a few bytes.
+    let bytes = [UInt8](repeating: 0, count: 4 << 20)
+    var compressor = try ZstdCompressor()
+    var decompressor = try ZstdDecompressor()
+    let frame = try compressor.compress(bytes.span.bytes)
+    #expect(frame.count < 4096)
+    #expect(try decompressor.decompress(frame.span.bytes, expectedByteCount: bytes.count) == bytes)
+}
+
 @Test func errorsSayWhatWasFound() {
     #expect(ZstdError.wrongSize(expected: 3, found: 2).description == "zstd: frame holds 2 bytes, expected 3")
 }

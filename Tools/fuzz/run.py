@@ -23,7 +23,13 @@ FINDINGS = Path(__file__).parent / "findings"
 BUILD = [
     *("swift", "build", "-c", "release", "--scratch-path", str(ROOT / ".build-fuzz"), "--product", "lorif-fuzz"),
     *("--sanitize=fuzzer", "--sanitize=address", "-Xswiftc", "-enable-testing"),
+    # SwiftPM hands the two above to the Swift compiler as two options in random order, which takes only the last; this
+    # one comes after them.
+    *("-Xswiftc", "-sanitize=fuzzer,address"),
 ]
+UNDEFINED = ("nm", "--undefined-only")
+# Places that report coverage. Without Swift's there are some 3,000 of C.
+FEWEST_COUNTERS = 50_000
 # One allocation of more than 64 MiB is a finding: no small input is worth that.
 LIMITS = ("-malloc_limit_mb=64", "-rss_limit_mb=512", "-timeout=5", "-print_final_stats=1", "-seed=1")
 LARGEST_INPUT = 33 << 10
@@ -59,6 +65,33 @@ def environment_of(target: str, **others: str) -> dict[str, str]:
         "ASAN_OPTIONS": "quarantine_size_mb=8:allocator_may_return_null=1:detect_leaks=0",
         **others,
     }
+
+
+def instrumentation(program: Path) -> str | None:
+    """Why a program would find nothing: it lacks coverage or AddressSanitizer in Swift's code. None if it has both."""
+    begun = subprocess.run([program, "-runs=0"], env=environment_of("where"), capture_output=True, check=False)
+    log = begun.stderr.decode(errors="replace")
+    counters = re.search(r"\((\d+) inline 8-bit counters\)", log)
+    count = int(counters.group(1)) if counters else 0
+    if count < FEWEST_COUNTERS:
+        return f"has {count:,} counters of coverage, expected at least {FEWEST_COUNTERS:,}\n{log[-1000:]}"
+    # Reads one byte behind an allocation, from Swift.
+    trespass = subprocess.run(
+        [program, "-runs=0"], env=environment_of("where", LORIF_FUZZ_TRESPASS="1"), capture_output=True, check=False
+    )
+    log = trespass.stderr.decode(errors="replace")
+    if "AddressSanitizer: heap-buffer-overflow" not in log or trespass.returncode == 0:
+        return f"reads behind an allocation without a report of AddressSanitizer\n{log[-1000:]}"
+    # The same of every module of Swift, where its objects are still beside the program.
+    for module in sorted(path.name for path in (ROOT / "Sources").iterdir()):
+        objects = sorted((program.parent / f"{module}.build").glob("*.swift.o"))
+        if not objects:
+            continue
+        symbols = subprocess.run([*UNDEFINED, *objects], capture_output=True, check=True).stdout
+        for wanted in (b"__asan_report_", b"__sanitizer_cov_"):
+            if wanted not in symbols:
+                return f"was built of the module {module} without {wanted.decode()}*"
+    return None
 
 
 def fuzz(program: Path, target: str, seconds: int, working: Path, extremes: bool) -> Outcome:
@@ -123,6 +156,9 @@ def main() -> int:
     parser.add_argument("--results", type=Path, help="a Markdown file for the table")
     given = parser.parse_args()
     program = (given.program or build()).resolve()
+    if lack := instrumentation(program):
+        print(f"{program} is not what fuzzing needs: it {lack}", file=sys.stderr)
+        return 1
     targets = [path.name for path in sorted(CORPORA.iterdir()) if not given.only or path.name in given.only]
     with tempfile.TemporaryDirectory(prefix="lorif-fuzz-") as name:
         working = given.working or Path(name)

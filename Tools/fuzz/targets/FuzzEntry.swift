@@ -15,7 +15,17 @@ public func initializeFuzzer(
     if let folder = getenv("LORIF_FUZZ_EXTREMES") {
         exit(tryExtremes(target, folder: String(cString: folder)) ? 0 : 1)
     }
+    if getenv("LORIF_FUZZ_TRESPASS") != nil { trespass() }
     return 0
+}
+
+/// Reads one byte behind an allocation, which must end a program with AddressSanitizer.
+private func trespass() {
+    let bytes = UnsafeMutablePointer<UInt8>.allocate(capacity: 8)
+    defer { bytes.deallocate() }
+    bytes.initialize(repeating: 1, count: 8)
+    let end = Int(getenv("LORIF_FUZZ_TRESPASS")[0]) % 2 * 8
+    print("read \(bytes[end]) behind an allocation")
 }
 
 /// One input: it may be refused by a typed error, and nothing else may happen.
