@@ -13,8 +13,10 @@ Check = Callable[[State], str | None]
 MOST_RANKED = 12
 
 
-def _reading(kind: str, arguments: tuple[object, ...], check: Check) -> Operation:
-    return Operation(kind, arguments, lambda before: [before], reads_only=True, check=check)
+def _reading(
+    kind: str, arguments: tuple[object, ...], check: Check, may_refuse: Callable[[State], bool] = lambda _: False
+) -> Operation:
+    return Operation(kind, arguments, lambda before: [before], reads_only=True, check=check, may_refuse=may_refuse)
 
 
 def verify(bench: Workbench, state: State) -> Operation | None:
@@ -49,7 +51,11 @@ def export(bench: Workbench, state: State) -> Operation | None:
             bench.comparison.learn_identifiers(rows, seen)
         return difference
 
-    return _reading("export", ("export", bench.store, path, *condition), check)
+    def has_none(present: State) -> bool:
+        return not _of_kind(bench, present.rows, kind)
+
+    # A command that was to be killed and came to its end before that is judged by its exit code.
+    return _reading("export", ("export", bench.store, path, *condition), check, may_refuse=has_none)
 
 
 def query(bench: Workbench, state: State) -> Operation | None:

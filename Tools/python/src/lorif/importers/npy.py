@@ -1,5 +1,6 @@
 """NumPy files: a folder with one `<layer>.npy` [n, d1, d2] per layer, or a single such file."""
 
+import tokenize
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,11 @@ from lorif.batch import natural_key
 from lorif.importers.source import Array, ImporterError, Options, Source, SourceLayer
 
 __all__ = ["NpySource", "open_array"]
+
+#: NumPy evaluates the header as Python, and what is none as Python 2; each of the two has its own errors.
+_HEADER_ERRORS = (
+    *(ValueError, EOFError, TypeError, ArithmeticError, RecursionError, MemoryError, SyntaxError, tokenize.TokenError),
+)
 
 
 class NpySource(Source):
@@ -60,10 +66,11 @@ def open_array(path: Path, *shapes: tuple[int, ...], kinds: str = "f") -> Array:
     """A `.npy` file as an array without reading it; floating-point numbers unless other kinds are asked for."""
     try:
         # Not np.load: it guesses from the content, and unpickles or unpacks what it takes for something else.
-        array = np.lib.format.open_memmap(path, mode="r")
+        with np.errstate(over="raise"):
+            array = np.lib.format.open_memmap(path, mode="r")
     except FileNotFoundError:
         raise ImporterError(f"{path} does not exist") from None
-    except (ValueError, EOFError, TypeError, OverflowError, RecursionError) as error:
+    except _HEADER_ERRORS as error:
         raise ImporterError(f"{path}: expected a complete NumPy file: {str(error)[:200]}") from None
     if array.dtype.kind not in kinds or array.dtype.itemsize > 8:
         raise ImporterError(f"{path}: expected numbers of kind {kinds!r} of at most 8 bytes, found {array.dtype}")
