@@ -34,8 +34,11 @@ public func runEnsembleQuery(
     for (query, identifier) in scored.queryIdentifiers.enumerated() {
         try control.cancellation.check()
         let scores = try scored.scores(query: query)
-        var top = TopK(capacity: min(request.topCount, scores.count), direction: .top)
-        var bottom = TopK(capacity: min(request.bottomCount, scores.count), direction: .bottom)
+        var top = TopK(
+            capacity: min(request.topCount, scores.count), direction: .top, limit: request.leastScores.of(identifier))
+        var bottom = TopK(
+            capacity: min(request.bottomCount, scores.count), direction: .bottom,
+            limit: request.greatestScores.of(identifier))
         for (index, score) in scores.enumerated() {
             top.insert(score, ordinal: ordinals[index])
             bottom.insert(score, ordinal: ordinals[index])

@@ -150,11 +150,15 @@ struct QuerySession {
             let prepared = try meter.timing(\.preparationSeconds) {
                 try preparation.prepare(first..<min(plan.queryCount, first + plan.queriesPerScan))
             }
+            let outputNames = (0..<(reduction == nil ? prepared.queryCount : names.count * plan.dampingCount)).map {
+                names[(first + $0) % names.count]
+            }
             let scanner = RowScanner(
                 rows: rows, prepared: prepared,
                 output: ScanOutput(
                     aggregation: reduction, firstQuery: first, topCount: request.topCount,
-                    bottomCount: request.bottomCount, sink: sink, rowGroups: rowGroups,
+                    bottomCount: request.bottomCount, leastScores: outputNames.map(request.leastScores.of),
+                    greatestScores: outputNames.map(request.greatestScores.of), sink: sink, rowGroups: rowGroups,
                     wantsDistribution: request.wantsDistribution,
                     deadline: request.deadlineSeconds.map { started + .seconds($0) }),
                 workers: plan.workers, examples: examples, coordinates: coordinates,

@@ -47,6 +47,10 @@ public struct QueryRequest: Sendable {
     public var topCount: Int
     /// The same for the lowest scores.
     public var bottomCount: Int
+    /// What the highest scores must reach to be returned.
+    public var leastScores = ScoreLimits()
+    /// What the lowest scores must not exceed.
+    public var greatestScores = ScoreLimits()
     /// Where to write the full score matrix (.safetensors or .npy).
     public var scoresPath: String?
     /// Threads that compute.

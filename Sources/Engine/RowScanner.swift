@@ -12,6 +12,9 @@ struct ScanOutput: Sendable {
     let firstQuery: Int
     let topCount: Int
     let bottomCount: Int
+    /// By score row of the scan: the limits of its ranked lists.
+    let leastScores: [Float?]
+    let greatestScores: [Float?]
     let sink: ScoreSink?
     let rowGroups: RowGroups?
     /// Whether every score is to be counted in a histogram.
@@ -68,8 +71,12 @@ struct RowScanner {
         let owned = (0..<max(1, workers)).map { _ in
             Box(
                 Worker(
-                    top: (0..<count).map { _ in TopK(capacity: output.topCount, direction: .top) },
-                    bottom: (0..<count).map { _ in TopK(capacity: output.bottomCount, direction: .bottom) },
+                    top: (0..<count).map {
+                        TopK(capacity: output.topCount, direction: .top, limit: output.leastScores[$0])
+                    },
+                    bottom: (0..<count).map {
+                        TopK(capacity: output.bottomCount, direction: .bottom, limit: output.greatestScores[$0])
+                    },
                     histograms: output.wantsDistribution ? Array(repeating: ScoreHistogram(), count: count) : []))
         }
         let started = ContinuousClock.now

@@ -104,9 +104,19 @@ public struct ByteReader {
     public mutating func readString() throws(Failure) -> String {
         let start = offset
         let count = Int(try read(UInt32.self))
+        // Most columns of a footer have no name.
+        guard count > 0 else { return "" }
         let utf8 = try readBytes(count: count)
         guard let string = String(validating: utf8, as: UTF8.self) else { throw .notUTF8(offset: start) }
         return string
+    }
+
+    /// Skips `count` bytes; gives the place and the value of the first that is not zero.
+    mutating func skipZeros(count: Int) throws(Failure) -> (index: Int, found: UInt8)? {
+        try require(count)
+        defer { offset += count }
+        for index in 0..<count where bytes[offset + index] != 0 { return (index, bytes[offset + index]) }
+        return nil
     }
 
     /// Skips to the next multiple of `alignment`; what is skipped must be zero.

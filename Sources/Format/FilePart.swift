@@ -71,10 +71,9 @@ struct PartReader {
     /// Reads `count` bytes that must be zero.
     mutating func readZeros(count: Int) throws(FormatError) {
         let start = offset
-        let bytes = try readBytes(count: count)
-        if let index = bytes.firstIndex(where: { $0 != 0 }) {
-            throw .reservedNotZero(part: part, offset: start + index, found: bytes[index])
-        }
+        let wrong: (index: Int, found: UInt8)?
+        do { wrong = try reader.skipZeros(count: count) } catch { throw FormatError(part, error) }
+        if let wrong { throw .reservedNotZero(part: part, offset: start + wrong.index, found: wrong.found) }
     }
 
     /// Nothing may follow what was read.

@@ -33,17 +33,19 @@ public struct TopK: Sendable {
     public let direction: Direction
 
     // Invariant, with key = score (negated for bottom): `better` is a min-heap by key of entries above `boundary`, fewer than
-    // `capacity`; `tied` are the entries at `boundary`. Below capacity nothing has been refused: `boundary` is -∞ and so is
-    // every entry in `tied`.
+    // `capacity`; `tied` are the entries at `boundary`. Below capacity `boundary` is the limit, or -∞ without one, and nothing else
+    // has been refused.
     private var better: [Entry] = []
     private var tied: [Entry] = []
     private var boundary = -Float.infinity
 
-    /// An empty collection of at most `capacity` ≥ 0 results.
-    public init(capacity: Int, direction: Direction) {
+    /// An empty collection of at most `capacity` ≥ 0 results, none beyond `limit`: below it for the top, above it for the bottom.
+    public init(capacity: Int, direction: Direction, limit: Float? = nil) {
         precondition(capacity >= 0, "negative k")
+        precondition(limit?.isNaN != true, "a limit that is not a number")
         self.capacity = capacity
         self.direction = direction
+        if let limit { boundary = key(limit) }
     }
 
     /// How many rows tie with the k-th score and are kept until ids decide.

@@ -16,11 +16,12 @@ struct Attach: ParsableCommand {
     var store: String
     @Argument(help: ArgumentHelp("Segment files written by 'lorif pack'.", valueName: "segment"))
     var segments: [String]
+    @OptionGroup var progress: ProgressOptions
     @Flag(help: "Print JSON.")
     var json = false
 
     func run() throws {
-        let report = try withProgress { try Database(at: store).attach(segments, control: $0) }
+        let report = try withProgress(progress) { try Database(at: store).attach(segments, control: $0) }
         for note in report.notes { standardError("lorif: note: \(note)\n") }
         if json {
             try printJSON(

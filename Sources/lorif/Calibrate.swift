@@ -19,11 +19,12 @@ struct Calibrate: ParsableCommand {
     var folder = "."
     @Option(help: ArgumentHelp("Keep the rates here instead.", valueName: "file"))
     var output: String?
+    @OptionGroup var progress: ProgressOptions
     @Flag(help: "Print the whole model as JSON.")
     var json = false
 
     func run() throws {
-        let model = try withProgress {
+        let model = try withProgress(progress) {
             try calibrateMachine(folder: folder, control: $0)
         }
         let path = output ?? MachineModel.cachePath

@@ -22,6 +22,7 @@ struct Compact: ParsableCommand {
     var encoding: Encoding?
     @Option(help: "Cut factors (or factor full matrices) to this rank.")
     var rank: Int?
+    @OptionGroup var progress: ProgressOptions
     @Flag(help: "Print JSON.")
     var json = false
 
@@ -33,7 +34,9 @@ struct Compact: ParsableCommand {
 
     func run() throws {
         let started = ContinuousClock.now
-        let report = try withProgress { try Database(at: store).compact(encoding: encoding, rank: rank, control: $0) }
+        let report = try withProgress(progress) {
+            try Database(at: store).compact(encoding: encoding, rank: rank, control: $0)
+        }
         let elapsed = seconds(ContinuousClock.now - started)
         let summary = report.summary
         if json {

@@ -23,6 +23,7 @@ struct Compare: ParsableCommand {
     @Option(
         help: ArgumentHelp("Score only examples that pass this condition on their metadata.", valueName: "condition"))
     var `where`: String?
+    @OptionGroup var progress: ProgressOptions
     @Flag(help: "Print JSON.")
     var json = false
 
@@ -40,7 +41,7 @@ struct Compare: ParsableCommand {
         if let condition = self.where { request.rows = .filter(try RowFilter(parsing: condition)) }
         let runs = try runs.map { try ScoringRun(parsing: $0) }
         let options = request
-        let report = try withProgress { try compareRuns(runs, topCount: top, request: options, control: $0) }
+        let report = try withProgress(progress) { try compareRuns(runs, topCount: top, request: options, control: $0) }
         for comparison in report.comparisons {
             for warning in comparison.warnings { standardError("lorif: note: \(comparison.run.name): \(warning)\n") }
         }

@@ -20,11 +20,12 @@ struct Copy: ParsableCommand {
     var destination: String
     @Flag(help: "Copy the bytes of every file, also where a hard link would do.")
     var full = false
+    @OptionGroup var progress: ProgressOptions
     @Flag(help: "Print JSON.")
     var json = false
 
     func run() throws {
-        let summary = try withProgress {
+        let summary = try withProgress(progress) {
             try Database(at: store).copy(to: destination, copiesFiles: full, control: $0)
         }
         if json {

@@ -24,6 +24,7 @@ struct Create: ParsableCommand {
     @OptionGroup var layerOptions: LayerOptions
     @Option(help: "How numbers are stored.")
     var encoding: Encoding = .standard
+    @OptionGroup var progress: ProgressOptions
     @Flag(help: "Print JSON.")
     var json = false
 
@@ -34,7 +35,7 @@ struct Create: ParsableCommand {
     }
 
     func run() throws {
-        let report = try withProgress { control in
+        let report = try withProgress(progress) { control in
             try Database(at: store).create(
                 layersFrom: layers ?? layerOptions.whitenFrom, rank: layerOptions.rankChoice,
                 encoding: encoding, basis: layerOptions.basisChoice, control: control)

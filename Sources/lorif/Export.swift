@@ -19,12 +19,13 @@ struct Export: ParsableCommand {
     @OptionGroup var rows: RowOptions
     @Option(help: ArgumentHelp("Export from the store as it was when it got this name.", valueName: "name"))
     var snapshot: String?
+    @OptionGroup var progress: ProgressOptions
     @Flag(help: "Print JSON.")
     var json = false
 
     func run() throws {
         let selection = try rows.selection() ?? .all
-        let report = try withProgress {
+        let report = try withProgress(progress) {
             try Database(at: store).export(to: output, selection, snapshotName: snapshot, control: $0)
         }
         if json {

@@ -58,6 +58,7 @@ struct Fit: ParsableCommand {
     var use: String?
     @Option(help: ArgumentHelp("Remove a fitted curvature; a prefix of its id will do.", valueName: "id"))
     var drop: String?
+    @OptionGroup var progress: ProgressOptions
     @Flag(help: "Print JSON.")
     var json = false
 
@@ -112,7 +113,7 @@ struct Fit: ParsableCommand {
     private func fit() throws {
         let started = ContinuousClock.now
         let report = try withProgress(
-            promptExit: "stopped on request; what was finished is kept for the same command"
+            progress, promptExit: "stopped on request; what was finished is kept for the same command"
         ) { control in
             try Database(at: store).fit(options: options, coordinates: coordinates, control: control)
         }

@@ -30,12 +30,13 @@ struct Ingest: ParsableCommand {
     var atomic: Atomicity = .command
     @Option(help: "Memory for decoded rows, as in 512MiB or 4GiB.")
     var memory: ByteCount = ByteCount(IngestOptions.defaultMemoryBytes)
+    @OptionGroup var progress: ProgressOptions
     @Flag(help: "Print JSON.")
     var json = false
 
     func run() throws {
         let started = ContinuousClock.now
-        let report = try withProgress { control in
+        let report = try withProgress(progress) { control in
             try Database(at: store).ingest(
                 batches,
                 options: IngestOptions(

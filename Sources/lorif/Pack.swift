@@ -25,6 +25,7 @@ struct Pack: ParsableCommand {
     @OptionGroup var layerOptions: LayerOptions
     @Option(help: ArgumentHelp("JSONL file of user metadata.", valueName: "file"))
     var metadata: String?
+    @OptionGroup var progress: ProgressOptions
     @Flag(help: "Print JSON.")
     var json = false
 
@@ -38,7 +39,7 @@ struct Pack: ParsableCommand {
     }
 
     func run() throws {
-        let report = try withProgress { control in
+        let report = try withProgress(progress) { control in
             try packSegment(
                 batches, to: output, layersOf: layersOf,
                 options: IngestOptions(

@@ -47,6 +47,7 @@ struct Query: ParsableCommand {
             "Print how the query would be answered, and stop; with analyze: answer it, then say what was done.",
             valueName: "plan|analyze"))
     var explain: Explanation?
+    @OptionGroup var progress: ProgressOptions
     @Flag(help: "With --explain: print JSON.")
     var json = false
 
@@ -86,7 +87,7 @@ struct Query: ParsableCommand {
         // With nothing half written, even a step that does not look for Ctrl-C can be left.
         let isOnlyRead = request.scoresPath == nil && ensemble == nil
         let result = try withProgress(
-            promptExit: isOnlyRead ? EngineError.cancelled.description : nil
+            progress, promptExit: isOnlyRead ? EngineError.cancelled.description : nil
         ) {
             if let ensemble { return try runEnsembleQuery(ensemble, request: asked, control: $0) }
             return try Database(at: store).answer(asked, control: $0)

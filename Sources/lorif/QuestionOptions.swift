@@ -57,6 +57,19 @@ struct QuestionOptions: ParsableArguments {
     var top: Int?
     @Option(help: "Examples with the lowest scores to list.")
     var bottom: Int?
+    // Unconditional: a limit may be negative.
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "List only examples that score at least this: a number, or a JSON file {\"QUERY\": NUMBER, …} with one for each query. "
+                + "What cannot reach it is left out early.",
+            valueName: "score|file.json"))
+    var atLeast: ScoreLimitOption?
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "The same for the lowest scores: only examples that score at most this.", valueName: "score|file.json"))
+    var atMost: ScoreLimitOption?
     @Option(help: ArgumentHelp("JSONL file with the queries' metadata.", valueName: "file"))
     var metadata: String?
     @Option(
@@ -148,6 +161,8 @@ struct QuestionOptions: ParsableArguments {
         }
         request.topCount = top ?? defaultTop
         request.bottomCount = bottom ?? defaultBottom
+        if let atLeast { request.leastScores = try atLeast.limits() }
+        if let atMost { request.greatestScores = try atMost.limits() }
         return request
     }
 }

@@ -26,11 +26,12 @@ struct Repair: ParsableCommand {
             "A whole copy of the store's basis: a .basis file, an exported batch with one beside it, or a store.",
             valueName: "file"))
     var basisFrom: String?
+    @OptionGroup var progress: ProgressOptions
     @Flag(help: "Print JSON.")
     var json = false
 
     func run() throws {
-        let report = try withProgress { try Database(at: store).repair(basisFrom: basisFrom, control: $0) }
+        let report = try withProgress(progress) { try Database(at: store).repair(basisFrom: basisFrom, control: $0) }
         let isComplete =
             report.lostRows.isEmpty && report.lostFields.isEmpty && report.catalogDamage == nil
             && report.droppedSnapshots.isEmpty && report.basisDamage == nil

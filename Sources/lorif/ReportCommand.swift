@@ -27,6 +27,7 @@ struct ReportCommand: ParsableCommand {
     @OptionGroup var question: QuestionOptions
     @Option(help: ArgumentHelp("Ask the store as it was when it got this name.", valueName: "name"))
     var snapshot: String?
+    @OptionGroup var progress: ProgressOptions
 
     func validate() throws {
         try question.checkQueries(queries)
@@ -45,7 +46,7 @@ struct ReportCommand: ParsableCommand {
             request.groupField = "source"
         }
         let asked = request
-        let result = try withProgress(promptExit: EngineError.cancelled.description) {
+        let result = try withProgress(progress, promptExit: EngineError.cancelled.description) {
             try database.answer(asked, control: $0)
         }
         for warning in result.warnings { standardError("lorif: note: \(warning)\n") }

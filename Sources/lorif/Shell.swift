@@ -21,9 +21,11 @@ struct Shell: ParsableCommand {
     var store: String
     @Option(help: ArgumentHelp("Ask the store as it was when it got this name.", valueName: "name"))
     var snapshot: String?
+    @OptionGroup var progress: ProgressOptions
 
     func run() throws {
-        var session = ShellSession(database: try OpenDatabase(at: store, snapshotNamed: snapshot))
+        var session = ShellSession(
+            progress: progress, database: try OpenDatabase(at: store, snapshotNamed: snapshot))
         guard Terminal.isTerminal(STDIN_FILENO) else {
             while let line = readLine() { if try !session.obey(line) { return } }
             return
@@ -67,7 +69,8 @@ struct ShellQuestion: ParsableArguments {
 
     /// Names of the options, for `set`; not what says which examples are the queries.
     static let settings = [
-        "aggregate", "aggregate-by", "among", "bottom", "curvature", "damping", "deadline", "format", "group-by",
+        "aggregate", "aggregate-by", "among", "at-least", "at-most", "bottom", "curvature", "damping", "deadline",
+        "format", "group-by",
         "guarantee", "kernel", "layers", "memory", "metadata", "method", "output", "per-layer", "read",
         "relative-damping", "threads", "top", "where",
     ]
@@ -75,6 +78,7 @@ struct ShellQuestion: ParsableArguments {
 
 /// An open store and what has been set.
 struct ShellSession {
+    let progress: ProgressOptions
     /// What is asked; another after `reload`.
     private(set) var database: OpenDatabase
     /// Values of options by name, in the order in which they were set.
@@ -100,7 +104,8 @@ struct ShellSession {
         ("quit", "quit", "end the session; so do exit and Ctrl-D"),
     ]
 
-    init(database: OpenDatabase) {
+    init(progress: ProgressOptions, database: OpenDatabase) {
+        self.progress = progress
         self.database = database
     }
 
@@ -146,7 +151,7 @@ struct ShellSession {
         if explanation == .plan { return standardOutput(planTable(try database.plan(request))) }
         let started = ContinuousClock.now
         let (database, asked) = (database, request)
-        let result = try withProgress { try database.answer(asked, control: $0) }
+        let result = try withProgress(progress) { try database.answer(asked, control: $0) }
         for warning in result.warnings { standardError("lorif: note: \(warning)\n") }
         try destination.write(result, elapsedSeconds: seconds(ContinuousClock.now - started))
         if explanation == .analyze { standardOutput(planTable(result.plan, result.meter)) }

@@ -46,7 +46,7 @@ enum Terminal {
     }
 }
 
-/// A progress line on standard error, for what lasts longer than two seconds; silent when that is not a terminal.
+/// Progress on standard error: in a terminal one line, from the third second on; elsewhere plain lines, one every ten seconds.
 final class ProgressLine: Sendable {
     private struct State {
         var started = ContinuousClock.now
@@ -56,15 +56,16 @@ final class ProgressLine: Sendable {
     }
 
     private let state = Mutex(State())
-    private let isEnabled: Bool
+    private let isQuiet: Bool
+    private let isTerminal = Terminal.isTerminal(STDERR_FILENO)
 
-    init(isEnabled: Bool = Terminal.isTerminal(STDERR_FILENO)) {
-        self.isEnabled = isEnabled
+    init(_ options: ProgressOptions) {
+        isQuiet = options.quiet
     }
 
-    /// Shows an update, at most ten times a second.
+    /// Shows an update, at most ten times a second, or every ten seconds.
     func show(_ update: ProgressUpdate) {
-        guard isEnabled else { return }
+        guard !isQuiet else { return }
         state.withLock { state in
             let now = ContinuousClock.now
             if state.stage != update.stage {
@@ -72,9 +73,13 @@ final class ProgressLine: Sendable {
                 state.started = now
             }
             let elapsed = seconds(now - state.started)
-            guard elapsed > 2 else { return }
-            if let last = state.lastPrinted, now - last < .milliseconds(100) { return }
+            guard elapsed > (isTerminal ? 2 : 10) else { return }
+            if let last = state.lastPrinted, now - last < (isTerminal ? .milliseconds(100) : .seconds(10)) { return }
             state.lastPrinted = now
+            guard isTerminal else {
+                standardError("lorif: \(line(update, elapsed: elapsed))\n")
+                return
+            }
             state.isShown = true
             standardError("\r\u{1B}[K" + line(update, elapsed: elapsed))
         }
@@ -140,8 +145,10 @@ enum Interruption {
 ///
 /// `promptExit`: for operations whose steps are long and that may be killed at any point; when Ctrl-C has not ended them after
 /// a twentieth of a second, the process says this and ends.
-func withProgress<T>(promptExit message: String? = nil, _ operation: (OperationControl) throws -> T) rethrows -> T {
-    let line = ProgressLine()
+func withProgress<T>(
+    _ options: ProgressOptions, promptExit message: String? = nil, _ operation: (OperationControl) throws -> T
+) rethrows -> T {
+    let line = ProgressLine(options)
     defer { line.clear() }
     let watch = message.map { PromptExit(line: line, message: $0) }
     defer { watch?.end() }

@@ -26,6 +26,7 @@ struct Verify: ParsableCommand {
         help: ArgumentHelp(
             "Instead, look for the ids in this file: one on each line, or a JSON array.", valueName: "file"))
     var erased: String?
+    @OptionGroup var progress: ProgressOptions
     @Flag(help: "Print JSON.")
     var json = false
 
@@ -46,7 +47,7 @@ struct Verify: ParsableCommand {
         let started = ContinuousClock.now
         let report: Report
         do {
-            let found = try withProgress { try Database(at: store).verify(level: level.level, control: $0) }
+            let found = try withProgress(progress) { try Database(at: store).verify(level: level.level, control: $0) }
             report = Report(
                 store: store, level: level.rawValue, sound: found.isSound, damages: found.damages.map(\.description),
                 orphans: found.orphans, strays: found.strays, bytes: found.byteCount,
@@ -75,7 +76,7 @@ struct Verify: ParsableCommand {
     }
 
     private func checkErased(_ identifiers: [String]) throws {
-        let found = try withProgress { try Database(at: store).checkErasure(of: identifiers, control: $0) }
+        let found = try withProgress(progress) { try Database(at: store).checkErasure(of: identifiers, control: $0) }
         if json {
             try printJSON(
                 ErasureResult(

@@ -46,6 +46,26 @@ private func sortedResults(_ entries: [TopK.Entry], _ identifiers: [String], k: 
         }
     }
 
+    /// What reaches a limit is kept as if the rest had not been offered; ties with it are.
+    @Test(arguments: [TopK.Direction.top, .bottom])
+    func nothingBeyondTheLimitIsKept(direction: TopK.Direction) {
+        var generator = SplitMix(seed: 77)
+        for limit in [Float(-3), -1, 0, 1, 2, 9] {
+            let entries = (0..<100).map {
+                TopK.Entry(score: Float(Int.random(in: -2...2, using: &generator)), ordinal: $0)
+            }
+            let within = entries.filter { direction == .top ? $0.score >= limit : $0.score <= limit }
+            let names = (0..<100).map { "id\($0 * 37 % 101)" }
+            for k in [0, 1, 5, 40, 100, 200] {
+                var parts = (0..<2).map { _ in TopK(capacity: k, direction: direction, limit: limit) }
+                for entry in entries { parts[entry.ordinal % 2].insert(entry.score, ordinal: entry.ordinal) }
+                parts[0].prune { names[$0] }
+                parts[0].merge(parts[1])
+                #expect(parts[0].results { names[$0] } == sortedResults(within, names, k: k, direction))
+            }
+        }
+    }
+
     @Test func batchesAreOfferedWithTheirOrdinalsAndWithoutExcludedRows() {
         var generator = SplitMix(seed: 12)
         let scores = generator.gaussians(1000)
