@@ -49,7 +49,7 @@ public func runEnsembleQuery(
                 identifier: identifier, metadata: known[identifier]?.metadata, dampingIndex: 0,
                 top: try examples.resolve(try top.results { try examples.identifier(ordinal: $0) }),
                 bottom: try examples.resolve(try bottom.results { try examples.identifier(ordinal: $0) }),
-                groups: [], totalMagnitude: sumOfMagnitudes(scores.span), distribution: nil))
+                groups: [], totalMagnitude: sumOfMagnitudes(scores.span), distribution: nil, unrankedRange: nil))
     }
     try sink?.finish()
     var warnings = scored.results.flatMap(\.warnings)

@@ -175,10 +175,10 @@ struct PageScan: Sendable {
 
     /// Offers a block's rows to the lists of a query, those exactly scored that could be in one.
     ///
-    /// The best estimates go first, so that few others are left open. Gives the number of rows scored again.
+    /// The best estimates go first, so that few others are left open.
     func rank(
         _ found: Scores, query: Int, pages: BlockPages, top: inout TopK, bottom: inout TopK
-    ) throws -> Int {
+    ) throws -> RefinedRows {
         guard let refiner else { preconditionFailure("only estimates are refined") }
         let count = pages.block.rowCount
         let first = query * count
@@ -220,7 +220,30 @@ struct PageScan: Sendable {
                 try refine(row)
             }
         }
-        return refinedCount
+        var refined = RefinedRows(count: refinedCount)
+        for row in 0..<count where !isRefined[row] {
+            refined.upperBound = max(refined.upperBound, found.scores[first + row] + margin(row))
+            refined.lowerBound = min(refined.lowerBound, found.scores[first + row] - margin(row))
+        }
+        return refined
+    }
+}
+
+/// Rows that were scored again, and how far the others may reach: what shows that they are rightly in no list.
+struct RefinedRows: Sendable {
+    var count = 0
+    /// No row left at its estimate scores higher, by the bounds or measured margins; -∞ if there are none.
+    var upperBound = -Float.infinity
+    /// None scores lower.
+    var lowerBound = Float.infinity
+
+    /// nil if no row was left at its estimate.
+    var range: ClosedRange<Float>? { lowerBound <= upperBound ? lowerBound...upperBound : nil }
+
+    mutating func add(_ other: RefinedRows) {
+        count += other.count
+        upperBound = max(upperBound, other.upperBound)
+        lowerBound = min(lowerBound, other.lowerBound)
     }
 }
 

@@ -221,7 +221,8 @@ struct QuerySession {
             return QueryAnswer(
                 identifier: names[place], metadata: metadata, dampingIndex: output / names.count, top: top,
                 bottom: try resolve(found.bottom[offset]), groups: groups, totalMagnitude: found.magnitudes[offset],
-                distribution: found.histograms.isEmpty ? nil : found.histograms[offset])
+                distribution: found.histograms.isEmpty ? nil : found.histograms[offset],
+                unrankedRange: found.refined[offset].range)
         }
     }
 

@@ -34,6 +34,9 @@ public struct QueryAnswer: Sendable {
     public let totalMagnitude: Double
     /// How many examples have which score; nil unless asked for.
     public let distribution: ScoreHistogram?
+    /// Scores that no example exceeds, in either direction, which was left at its estimate: not better than the last of a full list, and
+    /// so the proof of it. By bounds, or by measured margins where there is no guarantee; nil where every example was scored exactly.
+    public let unrankedRange: ClosedRange<Float>?
 
     /// The part of the total that one example makes up: |score| / Σ |score|, 0 to 1.
     public func share(of example: RankedExample) -> Double {

@@ -46,6 +46,8 @@ struct RowScanner {
         var magnitudes: [Double]
         /// By score row; empty unless asked for.
         var histograms: [ScoreHistogram]
+        /// By score row: what became of rows that estimates left open.
+        var refined: [RefinedRows]
         /// Rows that a deadline left unread.
         var unreadRowCount: Int
         var meter: ScanMeter
@@ -58,6 +60,7 @@ struct RowScanner {
         var top: [TopK]
         var bottom: [TopK]
         var histograms: [ScoreHistogram]
+        var refined: [RefinedRows]
     }
 
     private var outputCount: Int {
@@ -77,7 +80,8 @@ struct RowScanner {
                     bottom: (0..<count).map {
                         TopK(capacity: output.bottomCount, direction: .bottom, limit: output.greatestScores[$0])
                     },
-                    histograms: output.wantsDistribution ? Array(repeating: ScoreHistogram(), count: count) : []))
+                    histograms: output.wantsDistribution ? Array(repeating: ScoreHistogram(), count: count) : [],
+                    refined: Array(repeating: RefinedRows(), count: count)))
         }
         let started = ContinuousClock.now
         let pageScan = try prepared.pageScan?.measuringMargins(rows, workers: workers)
@@ -106,6 +110,7 @@ struct RowScanner {
                     for query in 0..<count {
                         first.top[query].merge(other.top[query])
                         first.bottom[query].merge(other.bottom[query])
+                        first.refined[query].add(other.refined[query])
                     }
                     for query in first.histograms.indices {
                         first.histograms[query].merge(other.histograms[query])
@@ -117,7 +122,7 @@ struct RowScanner {
                 top: try first.top.map { try $0.results(identifier: examples.identifier(ordinal:)) },
                 bottom: try first.bottom.map { try $0.results(identifier: examples.identifier(ordinal:)) },
                 groups: output.rowGroups.map { groups in totals.totals.groups.map { groups.scores($0) } } ?? [],
-                magnitudes: totals.totals.magnitudes, histograms: first.histograms,
+                magnitudes: totals.totals.magnitudes, histograms: first.histograms, refined: first.refined,
                 unreadRowCount: unreadRowCount.load(ordering: .relaxed), meter: first.meter)
         }
     }
@@ -181,8 +186,10 @@ struct RowScanner {
         let started = ContinuousClock.now
         for query in 0..<scan.queryCount {
             do {
-                worker.meter.refinedRowCount += try scan.rank(
+                let refined = try scan.rank(
                     found, query: query, pages: pages, top: &worker.top[query], bottom: &worker.bottom[query])
+                worker.meter.refinedRowCount += refined.count
+                worker.refined[query].add(refined)
             } catch let error as ScoreNotFinite {
                 throw EngineError.scoreOverflow(
                     example: try examples.identifier(ordinal: pages.block.firstOrdinal + error.row))

@@ -36,6 +36,11 @@ struct AnswerDestination: ParsableArguments {
             "Write the answer here instead of standard output; a name that ends in .npy or .safetensors gets every score. May be repeated.",
             valueName: "file"))
     var output: [String] = []
+    @Option(
+        help: ArgumentHelp(
+            "Also write what the answer rests on, as JSON: method, dampings, curvature, rows, bytes, seconds, and for each query what "
+                + "shows that the list is complete.", valueName: "file"))
+    var summary: String?
 
     func validate() throws {
         let matrices = output.filter { AnswerFormat(extensionOf: $0)?.isMatrix == true }
@@ -66,6 +71,9 @@ struct AnswerDestination: ParsableArguments {
 
     /// Writes the answer wherever it is wanted.
     func write(_ result: QueryResult, elapsedSeconds: Double) throws {
+        if let summary {
+            try writeText(try jsonText(AnswerSummary(result, elapsedSeconds: elapsedSeconds)), toFile: summary)
+        }
         for path in answerPaths {
             let text = try text(
                 result, as: format ?? AnswerFormat(extensionOf: path) ?? .text, elapsedSeconds: elapsedSeconds,

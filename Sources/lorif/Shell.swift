@@ -72,7 +72,7 @@ struct ShellQuestion: ParsableArguments {
         "aggregate", "aggregate-by", "among", "at-least", "at-most", "bottom", "curvature", "damping", "deadline",
         "format", "group-by",
         "guarantee", "kernel", "layers", "memory", "metadata", "method", "output", "per-layer", "read",
-        "relative-damping", "threads", "top", "where",
+        "relative-damping", "summary", "threads", "top", "where",
     ]
 }
 

@@ -101,6 +101,36 @@ def test_all_scores_are_written_whatever_the_limit(store: Path, tmp_path: Path) 
     )
 
 
+def test_a_summary_shows_that_lists_are_complete(store: Path, tmp_path: Path) -> None:
+    queries, file = tmp_path / "q.safetensors", tmp_path / "summary.json"
+    common = ("query", store, queries, "--method", "dot")
+    lists = ("--top", 9, "--bottom", 4, "--format", "jsonl", "--summary", file)
+    for guarantee in ("exact", "none"):
+        kernel = ("--guarantee", "none", "--kernel", "leading-pairs") if guarantee == "none" else ()
+        lines = run(*common, *lists, *kernel).json_lines()
+        summary = json.loads(file.read_text())
+        assert (summary["method"], summary["guarantee"], summary["rows"]) == ("dot", guarantee, COUNT)
+        assert summary["layers"] == list(SHAPES)
+        every = scores(store, queries, "--method", "dot")
+        for place, query in enumerate(summary["queries"]):
+            assert query["query"] == "xyz"[place]
+            if guarantee == "exact":
+                assert query["total"] == pytest.approx(np.abs(every[place].astype(np.float64)).sum(), rel=0.02)
+            for direction, count in (("top", 9), ("bottom", 4)):
+                mine = [line for line in lines if (line["query"], line["direction"]) == (query["query"], direction)]
+                said = query[direction]
+                assert (said["count"], said["last"]) == (count, mine[-1]["score"])
+                sign = 1 if direction == "top" else -1
+                ranked = {line["id"] for line in mine}
+                rest = max(sign * every[place][row] for row in range(COUNT) if f"e{row}" not in ranked)
+                # Absent where every row was scored exactly, as by products of decoded rows.
+                assert ("unrankedBound" in said) <= (summary["scoredAgain"] > 0)
+                assert "unrankedBound" in said or summary["kernel"] not in ("tables", "whole-numbers")
+                assert sign * said.get("unrankedBound", said["last"]) <= sign * said["last"]
+                if guarantee == "exact":
+                    assert rest <= sign * said["last"] * (1 + sign * np.sign(said["last"]) * 1e-6)
+
+
 def test_every_command_that_may_take_long_can_be_quiet() -> None:
     long = ("attach", "calibrate", "compact", "compare", "copy", "create", "export", "fit", "ingest", "pack", "query")
     for command in (*long, "repair", "report", "shell", "verify"):
