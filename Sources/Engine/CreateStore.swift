@@ -21,7 +21,8 @@ extension Database {
             path: path, batch: try batchPath.map { try FactorBatch(path: $0) }, rank: rank, encoding: encoding,
             basis: basis, control: control)
         defer { design.discard() }
-        try StoreWriter.create(at: path, schema: design.schema, basis: design.storedBasis).abandon()
+        // Not opened: once it has its name, nothing is left that could fail.
+        try StoreWriter.make(at: path, schema: design.schema, basis: design.storedBasis)
         return CreateReport(schema: design.schema, notes: design.notes)
     }
 }

@@ -36,7 +36,9 @@ extension Database {
         }
         let snapshot = try Snapshot.open(at: path, named: snapshotName)
         let rows = try LiveRows(snapshot).selecting(selection, workers: workers)
-        guard rows.rowCount > 0 else { throw EngineError.storeEmpty(path: path) }
+        guard rows.rowCount > 0 else {
+            throw snapshot.rowCount > 0 ? EngineError.selectionEmpty(path: path) : .storeEmpty(path: path)
+        }
         let preferred: ElementType =
             switch snapshot.schema.encoding {
             case .f16: .f16

@@ -1,5 +1,5 @@
+public import Checksum
 public import Curvature
-import Checksum
 import LinearAlgebra
 public import Schema
 public import Store
@@ -56,12 +56,26 @@ extension Database {
             writer.snapshot(), storePath: path, options: options, coordinates: coordinates)
         var report = try runFit(writer, session: session, control: control)
         if let coordinates, let plan = session.outlook.coordinates {
-            report.coordinates = try CoordinatesPass(
-                writer: writer, record: report.record, encoding: coordinates, isThorough: true, workers: plan.workers
-            ).run(control: control)
+            do {
+                report.coordinates = try CoordinatesPass(
+                    writer: writer, record: report.record, encoding: coordinates, isThorough: true,
+                    workers: plan.workers
+                ).run(control: control)
+            } catch {
+                if case EngineError.cancelled = error { throw error }
+                throw CoordinatesUnfinished(curvature: report.record.digest, cause: error)
+            }
         }
         return report
     }
+}
+
+/// A fit whose curvature the store has, while writing the coordinates of its rows failed.
+public struct CoordinatesUnfinished: Error {
+    /// The curvature, which is whole and active.
+    public let curvature: Digest
+    /// Why not all coordinates were written. What is missing is written when the same fit is asked for again.
+    public let cause: any Error
 }
 
 private func runFit(_ writer: StoreWriter, session: FitSession, control: OperationControl) throws -> FitReport {

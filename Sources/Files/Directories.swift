@@ -44,10 +44,34 @@ public func fileStatus(_ path: String) throws(FileError) -> FileStatus? {
 
 /// Makes the names in a directory durable: creations, renames and removals before this call survive a power loss.
 public func synchronizeDirectory(_ path: String) throws(FileError) {
-    let descriptor = retryingInterrupts { open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
-    guard descriptor >= 0 else { throw .last("open", path) }
-    defer { close(descriptor) }
-    guard fsync(descriptor) == 0 else { throw .last("synchronize", path) }
+    try OpenedDirectory(path).synchronize()
+}
+
+/// A directory that is opened before a name in it changes, so that afterwards nothing but the synchronisation can fail.
+struct OpenedDirectory: ~Copyable {
+    private let path: String
+    private let descriptor: CInt
+
+    init(_ path: String) throws(FileError) {
+        self.path = path
+        descriptor = try Self.open(path)
+    }
+
+    /// The directory of the name `path`.
+    init(of path: String) throws(FileError) { try self.init(parentDirectory(of: path)) }
+
+    deinit { close(descriptor) }
+
+    private static func open(_ path: String) throws(FileError) -> CInt {
+        let descriptor = retryingInterrupts { Glibc.open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) }
+        guard descriptor >= 0 else { throw .last("open", path) }
+        return descriptor
+    }
+
+    /// Makes the names in it durable.
+    func synchronize() throws(FileError) {
+        guard fsync(descriptor) == 0 else { throw .last("synchronize", path) }
+    }
 }
 
 /// Creates one directory (mode 0700); the name must be free.
@@ -94,14 +118,16 @@ public func isWritable(_ path: String) -> Bool {
 
 /// Gives a directory another name on the same file system and makes it durable; an empty directory of that name is replaced.
 public func moveDirectory(_ path: String, to finalPath: String) throws(FileError) {
+    let directory = try OpenedDirectory(of: finalPath)
     guard rename(path, finalPath) == 0 else { throw .last("rename to", finalPath) }
-    try synchronizeDirectory(parentDirectory(of: finalPath))
+    try directory.synchronize()
 }
 
 /// Gives a file the name of another one, which it replaces, durably: at every moment the name is that of one of them.
 public func replaceFile(_ finalPath: String, by path: String) throws(FileError) {
+    let directory = try OpenedDirectory(of: finalPath)
     guard rename(path, finalPath) == 0 else { throw .last("rename to", finalPath) }
-    try synchronizeDirectory(parentDirectory(of: finalPath))
+    try directory.synchronize()
 }
 
 /// Gives a file that will be written through a shared mapping all its blocks, creating it (mode 0600) if need be.

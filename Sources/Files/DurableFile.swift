@@ -80,34 +80,36 @@ public struct DurableFile: ~Copyable, Sendable {
     /// there under its final name, whole; the caller must treat it as not committed.
     public consuming func seal(as finalPath: String, replacing: Bool = false) throws(FileError) {
         guard fsync(descriptor) == 0 else { throw .last("synchronize", temporaryPath) }
+        let final = try OpenedDirectory(of: finalPath)
+        let temporary = try OpenedDirectory(of: temporaryPath)
         if replacing {
             guard rename(temporaryPath, finalPath) == 0 else { throw .last("rename to", finalPath) }
         } else {
             try renameWithoutReplacing(temporaryPath, to: finalPath)
         }
         isSealed = true
-        try synchronizeDirectories(of: temporaryPath, and: finalPath)
+        try final.synchronize()
+        if parentDirectory(of: temporaryPath) != parentDirectory(of: finalPath) { try temporary.synchronize() }
     }
 }
 
 /// Gives a file another name on the same file system, which must be free, and makes both names' change durable.
 public func moveFile(_ path: String, to finalPath: String) throws(FileError) {
+    let final = try OpenedDirectory(of: finalPath)
+    let temporary = try OpenedDirectory(of: path)
     try renameWithoutReplacing(path, to: finalPath)
-    try synchronizeDirectories(of: path, and: finalPath)
-}
-
-private func synchronizeDirectories(of path: String, and finalPath: String) throws(FileError) {
-    let finalDirectory = parentDirectory(of: finalPath)
-    try synchronizeDirectory(finalDirectory)
-    let temporaryDirectory = parentDirectory(of: path)
-    if temporaryDirectory != finalDirectory { try synchronizeDirectory(temporaryDirectory) }
+    try final.synchronize()
+    if parentDirectory(of: path) != parentDirectory(of: finalPath) { try temporary.synchronize() }
 }
 
 private func renameWithoutReplacing(_ path: String, to finalPath: String) throws(FileError) {
     // link refuses a taken name, which rename does not. After a crash before unlink both names are there: the temporary
     // one is swept with everything else in its directory.
     if link(path, finalPath) == 0 {
-        guard unlink(path) == 0 else { throw .last("remove", path) }
+        guard unlink(path) != 0 else { return }
+        // Two names would be neither done nor not done. If the new one cannot be taken back it is done, and the old one is left over.
+        let failure = FileError.last("remove", path)
+        guard unlink(finalPath) != 0 else { throw failure }
         return
     }
     // File systems without hard links; the check can lose a race only against a program that ignores the store's lock.

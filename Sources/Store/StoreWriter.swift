@@ -56,11 +56,21 @@ public final class StoreWriter {
 
     /// Makes an empty store under a path that must be free, and opens it.
     ///
-    /// Everything is built beside the path and then renamed: a failure leaves nothing behind. `basis` must be the one that the
-    /// schema names, if it names one. Throws `.pathTaken`, `.file`, `.schemaRefused` or `.basisRequired`, among others.
+    /// Throws what `make` and `open` throw; what `open` throws leaves the new store.
     public static func create(
         at path: String, schema: StoreSchema, basis: StoredBasis? = nil
     ) throws(StoreError) -> StoreWriter {
+        try make(at: path, schema: schema, basis: basis)
+        return try open(at: path)
+    }
+
+    /// Makes an empty store under a path that must be free.
+    ///
+    /// Everything is built beside the path and then renamed: a failure leaves nothing behind. `basis` must be the one that the
+    /// schema names, if it names one. Throws `.pathTaken`, `.file`, `.schemaRefused` or `.basisRequired`, among others.
+    public static func make(
+        at path: String, schema: StoreSchema, basis: StoredBasis? = nil
+    ) throws(StoreError) {
         do { try schema.validate() } catch { throw .schemaRefused(error) }
         if let digest = schema.basis, digest != basis?.digest { throw .basisRequired(digest) }
         let path = StoreDirectory.trimmed(path)
@@ -86,7 +96,6 @@ public final class StoreWriter {
             unfinished.removeUnfinished()
             throw error
         }
-        return try open(at: path)
     }
 
     /// Opens a store for writing: takes the lock, checks the catalog, removes what an interrupted writer has left.

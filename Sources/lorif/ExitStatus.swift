@@ -50,6 +50,12 @@ struct CommandFailure: Error {
                 default: .inputRefused
                 }
             self.init(code: code, message: error.description)
+        case let error as CoordinatesUnfinished:
+            guard let cause = CommandFailure(error.cause) else { return nil }
+            self.init(
+                code: cause.code,
+                message: "\(cause.message); the curvature \(error.curvature) is kept, and the same command writes the "
+                    + "coordinates that are missing")
         case let error as RowFilterError:
             self.init(code: .usage, message: error.description)
         case let error as InterchangeError:

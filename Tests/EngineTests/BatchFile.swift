@@ -113,7 +113,7 @@ struct SeededGenerator: RandomNumberGenerator {
 }
 
 /// A folder that is removed when the test ends.
-final class TemporaryFolder {
+final class TemporaryFolder: Sendable {
     let path: String
 
     init() throws {

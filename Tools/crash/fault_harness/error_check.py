@@ -13,8 +13,9 @@ from fault_harness.sample_store import Inputs
 from fault_harness.shim import NO, OK, REFUSED, ForkServer, Kind, Outcome
 
 # Where the outcome is unknown the program says so: after a commit that failed, and after a last fsync of a directory,
-# when the new store is there under its name and nobody knows whether the name will survive a power failure.
-IN_DOUBT = ("not known", "cannot synchronize")
+# when the new store is there under its name and nobody knows whether the name will survive a power failure. A fit with
+# coordinates says that its curvature is there.
+IN_DOUBT = ("not known", "cannot synchronize", "is kept, and the same command")
 
 
 SYNCHRONISING = (Kind.FSYNC, Kind.FDATASYNC)
