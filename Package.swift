@@ -81,6 +81,8 @@ let package = Package(
         .executableTarget(
             name: "lookup-bench", dependencies: ["Store"], path: "Tools/bench/lookup", swiftSettings: settings),
 
+        // What several of the tests below need.
+        .target(name: "TestSupport", path: "Tests/TestSupport", swiftSettings: settings),
         .testTarget(name: "ChecksumTests", dependencies: ["Checksum"], swiftSettings: settings),
         .testTarget(
             name: "CurvatureTests", dependencies: ["Curvature", "LinearAlgebra", "Schema"], swiftSettings: settings),
@@ -90,19 +92,20 @@ let package = Package(
                 "Checksum", "Curvature", "Engine", "Interchange", "LinearAlgebra", "Schema", "Scoring", "Store",
             ],
             swiftSettings: settings),
-        .testTarget(name: "FilesTests", dependencies: ["Files"], swiftSettings: settings),
+        .testTarget(name: "FilesTests", dependencies: ["Files", "TestSupport"], swiftSettings: settings),
         .testTarget(name: "FormatTests", dependencies: ["Checksum", "Format", "Schema"], swiftSettings: settings),
         .testTarget(
             name: "InterchangeTests", dependencies: ["Files", "Interchange", "Schema"], exclude: ["Resources"],
             swiftSettings: settings),
         .testTarget(name: "KernelsTests", dependencies: ["Kernels", "Schema"], swiftSettings: settings),
-        .testTarget(name: "LMDBTests", dependencies: ["LMDB"], swiftSettings: settings),
+        .testTarget(name: "LMDBTests", dependencies: ["LMDB", "TestSupport"], swiftSettings: settings),
         .testTarget(name: "LinearAlgebraTests", dependencies: ["LinearAlgebra", "Schema"], swiftSettings: settings),
         .testTarget(
             name: "ScoringTests", dependencies: ["Kernels", "LinearAlgebra", "Schema", "Scoring"],
             swiftSettings: settings),
         .testTarget(
-            name: "StoreTests", dependencies: ["Checksum", "Files", "Format", "Kernels", "LMDB", "Schema", "Store"],
+            name: "StoreTests",
+            dependencies: ["Checksum", "Files", "Format", "Kernels", "LMDB", "Schema", "Store", "TestSupport"],
             swiftSettings: settings),
         .testTarget(name: "ZstdTests", dependencies: ["Zstd"], swiftSettings: settings),
     ],

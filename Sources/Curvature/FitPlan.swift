@@ -62,19 +62,22 @@ public struct FitPlan: Hashable, Sendable {
 /// Throws ``CurvatureError/invalidOptions(reason:)``, or ``CurvatureError/insufficientMemory`` with the least memory that would
 /// do. Pure: reads no tile.
 public func planFit(_ source: RowSource, options: FitOptions) throws(CurvatureError) -> FitPlan {
-    try planFit(layers: source.layers, tileRowCounts: source.tileRowCounts, options: options)
+    try planFit(
+        layers: source.layers, rowCount: source.rowCount, largestTileRowCount: source.tileRowCounts.max() ?? 0,
+        options: options)
 }
 
 /// ``planFit(_:options:)`` from shapes alone.
 public func planFit(
-    layers: [LayerSchema], tileRowCounts: [Int], options: FitOptions
+    layers: [LayerSchema], rowCount: Int, largestTileRowCount: Int, options: FitOptions
 ) throws(CurvatureError) -> FitPlan {
     try check(options)
     guard !layers.isEmpty else { throw .invalidOptions(reason: "curvature needs at least one layer") }
     let groupLayers = options.scope == .perLayer ? layers.indices.map { [$0] } : [Array(layers.indices)]
     let budget = options.memoryBytes - FitGrain.processBytes
     let costs = groupLayers.map { members in
-        GroupCost(layers: layers, members: members, tileRowCounts: tileRowCounts, options: options)
+        GroupCost(
+            layers: layers, members: members, rowCount: rowCount, largestTile: largestTileRowCount, options: options)
     }
     // All results are held until the end, next to the working memory of the groups under way.
     let resultBytes = costs.reduce(0) { $0.addingCapped($1.resultBytes) }

@@ -45,22 +45,21 @@ struct GroupCost {
     let kernelLayerBytes: Int
     let largestTile: Int
 
-    init(layers: [LayerSchema], members: [Int], tileRowCounts: [Int], options: FitOptions) {
+    init(layers: [LayerSchema], members: [Int], rowCount: Int, largestTile: Int, options: FitOptions) {
         self.members = members
         self.options = options
         names = members.map { layers[$0].name }
         lengths = members.map { layers[$0].gradientLength }
         gradientLength = lengths.reduce(0, +)
-        rowCount = tileRowCounts.reduce(0, +)
+        self.rowCount = rowCount
         exact = options.exact
-        largestTile = tileRowCounts.max() ?? 0
+        self.largestTile = largestTile
         rank = min(options.rank ?? gradientLength, gradientLength, rowCount)
         numbersPerRow = members.map { layers[$0].storedNumberCount }.reduce(0, +)
         // Decoded, and the pages it came from.
         tileBytes = Self.bytes(largestTile, numbersPerRow, 8)
         kernelOperations = members.map { KernelMatrix.operationsPerPair(layers[$0]) }.reduce(0, +)
-        let rows = tileRowCounts.reduce(0, +)
-        kernelLayerBytes = members.map { KernelMatrix.workingBytes(layers[$0], rowCount: rows) }.max() ?? 0
+        kernelLayerBytes = members.map { KernelMatrix.workingBytes(layers[$0], rowCount: rowCount) }.max() ?? 0
     }
 
     var resultBytes: Int { Self.bytes(rank, gradientLength, 4) + rank * 8 }

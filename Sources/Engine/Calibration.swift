@@ -15,7 +15,8 @@ public func calibrateMachine(
         try control.cancellation.check()
         control.report(
             ProgressUpdate(
-                stage: "kernels", completedCount: index, totalCount: Encoding.allCases.count, byteCount: 0))
+                stage: "kernels", completedCount: index, totalCount: Encoding.allCases.count, byteCount: 0,
+                unit: .share))
         costs.merge(calibration.costs(of: encoding)) { $1 }
     }
     costs.merge(calibration.productCosts()) { $1 }

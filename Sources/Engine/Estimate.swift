@@ -18,16 +18,22 @@ public struct StorageEstimate: Sendable {
     public let bytesPerExample: Double
     /// All segment files.
     public let storeBytes: Int
-    /// One curvature of the given rank per layer; 0 without a rank.
+    /// One curvature of the given rank per layer.
     public let curvatureBytes: Int
     /// Full d1×d2 matrices in f16, as LoGRA keeps them, per example.
     public let fullMatrixBytesPerExample: Int
+    /// Codes and scales of each layer of one example, padded.
+    let layerBytesPerExample: [Double]
 }
 
 /// Computes the bytes of a store from the page layout (Formats/segment.md); exact but for the lengths of ids and metadata.
+///
+/// Throws `.invalidRequest` for what no disk could hold.
 public func estimateStorage(
-    schema: StoreSchema, exampleCount: Int, curvatureRank: Int?, identifierBytes: Int = 24
-) -> StorageEstimate {
+    schema: StoreSchema, exampleCount: Int, curvatureRank: Int, identifierBytes: Int = 24
+) throws(EngineError) -> StorageEstimate {
+    try checkSize(Double(exampleCount) * Double(schema.gradientLength), "numbers in all gradients")
+    try checkSize(Double(curvatureRank) * Double(schema.gradientLength), "numbers of curvature")
     let rows = max(1, min(schema.rowsPerBlock, exampleCount))
     var factorBytes = 0
     var storedBytes = 0
@@ -37,7 +43,8 @@ public func estimateStorage(
         storedBytes += (byteCount + alignment - 1) / alignment * alignment * count
         pageCount += count
     }
-    for layer in schema.layers {
+    let layerBytes = schema.layers.map { layer in
+        let before = storedBytes
         func addVectors(_ length: Int, count: Int) {
             let bytes = vectorPayloadByteCount(rowCount: rows, length: length, encoding: schema.encoding)
             factorBytes += bytes * count
@@ -49,6 +56,7 @@ public func estimateStorage(
         } else {
             addVectors(layer.gradientLength, count: 1)
         }
+        return Double(storedBytes - before) / Double(rows)
     }
     let normBytes = 2 * schema.layers.count * rows
     addPage(normBytes, count: 2)
@@ -62,13 +70,10 @@ public func estimateStorage(
     let segmentCount = max(
         1, (exampleCount + Limits.segmentRowCount - 1) / Limits.segmentRowCount,
         Int(bytesPerExample * Double(exampleCount)) / Limits.segmentBytes)
-    let curvatureBytes =
-        curvatureRank.map { rank in
-            schema.layers.reduce(0) { sum, layer in
-                let kept = min(rank, layer.gradientLength, max(1, exampleCount))
-                return sum + kept * (4 * layer.gradientLength + 8)
-            }
-        } ?? 0
+    let curvatureBytes = schema.layers.reduce(0) { sum, layer in
+        let kept = min(curvatureRank, layer.gradientLength, max(1, exampleCount))
+        return sum + kept * (4 * layer.gradientLength + 8)
+    }
     return StorageEstimate(
         schema: schema, exampleCount: exampleCount, factorBytesPerExample: Double(factorBytes) / Double(rows),
         normBytesPerExample: 2 * Double(normBytes) / Double(rows),
@@ -76,5 +81,14 @@ public func estimateStorage(
             + identifierIndexBytesPerRow,
         bytesPerExample: bytesPerExample,
         storeBytes: Int(bytesPerExample * Double(exampleCount)) + segmentCount * headerBytes,
-        curvatureBytes: curvatureBytes, fullMatrixBytesPerExample: 2 * schema.gradientLength)
+        curvatureBytes: curvatureBytes, fullMatrixBytesPerExample: 2 * schema.gradientLength,
+        layerBytesPerExample: layerBytes)
+}
+
+/// Refuses counts that are too large to reckon with.
+func checkSize(_ count: Double, _ what: String) throws(EngineError) {
+    guard count <= 1e17 else {
+        throw .invalidRequest(
+            "\(count) \(what) are too many to estimate, at most 1e+17: take fewer examples, layers or dimensions")
+    }
 }

@@ -143,7 +143,8 @@ private struct FitSession: Sendable {
         let rows = try LiveRows(snapshot)
         guard rows.rowCount > 0 else { throw EngineError.storeEmpty(path: storePath) }
         let plan = try planFit(
-            layers: snapshot.schema.layers, tileRowCounts: rows.blocks.map(\.rowCount), options: options)
+            layers: snapshot.schema.layers, rowCount: rows.rowCount,
+            largestTileRowCount: rows.blocks.map(\.rowCount).max() ?? 0, options: options)
         let provenance = Self.provenance(of: options, plan: plan)
         let byteCounts = try rows.statistics().layerByteCounts
         self.snapshot = snapshot

@@ -13,8 +13,13 @@ struct LayerSelection: Sendable {
     /// `NAME=GLOB` makes a group of what GLOB matches; patterns of equal names make one group, and the first match wins. No patterns
     /// select every layer. A pattern that matches nothing is an error, since it is most likely a misspelling.
     init(_ patterns: [String], of schema: StoreSchema) throws(EngineError) {
+        try self.init(patterns, ofNames: schema.layers.map(\.name))
+    }
+
+    /// The same for layers of any kind, by their names.
+    init(_ patterns: [String], ofNames names: [String]) throws(EngineError) {
         guard !patterns.isEmpty else {
-            layers = Array(schema.layers.indices)
+            layers = Array(names.indices)
             groups = []
             return
         }
@@ -23,9 +28,9 @@ struct LayerSelection: Sendable {
         for pattern in patterns {
             let parts = pattern.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
             let glob = String(parts[parts.count - 1])
-            let matches = schema.layers.indices.filter { fnmatch(glob, schema.layers[$0].name, 0) == 0 }
+            let matches = names.indices.filter { fnmatch(glob, names[$0], 0) == 0 }
             guard !matches.isEmpty else {
-                throw .patternMatchesNothing(pattern: glob, layers: schema.layers.map(\.name))
+                throw .patternMatchesNothing(pattern: glob, layers: names)
             }
             if parts.count == 2 {
                 let name = String(parts[0])

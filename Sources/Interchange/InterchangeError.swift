@@ -69,6 +69,11 @@ public enum InterchangeError: Error, Hashable, Sendable {
     case metadataRowCount(path: String, expected: Int, found: Int)
     case metadataChanged(path: String, fileOffset: Int)
 
+    // MARK: Configuration of a model
+
+    case configurationNotJSON(path: String, offset: Int, failure: JSONFailure)
+    case configurationField(path: String, field: String, expected: String, found: String)
+
     // MARK: Writing
 
     case unknownExtension(path: String)
@@ -191,6 +196,10 @@ extension InterchangeError: CustomStringConvertible {
         case .metadataChanged(let path, let fileOffset):
             "\(path), byte \(fileOffset): expected the object that was there before, found something else: the file has "
                 + "changed while it was in use"
+        case .configurationNotJSON(let path, let offset, let failure):
+            "\(path), byte \(offset): \(failure) (is it the config.json of a Hugging Face model?)"
+        case .configurationField(let path, let field, let expected, let found):
+            "\(path), field '\(field)': expected \(expected), found \(found)"
         case .unknownExtension(let path):
             "\(path): expected a name that ends in .safetensors or .npy"
         case .noDirectory(let path, let directory):

@@ -20,7 +20,7 @@ extension PagedFileReader {
         var damages: [StoreError] = []
         collect(&damages) { () throws(StoreError) in try verifyHeader() }
         guard progress(FileGeometry.headerByteCount) else { return damages }
-        let scan = PageScan(runs: pageRuns(isWanted: isWanted))
+        let scan = VerificationRuns(pageRuns(isWanted: isWanted))
         let coreCount = max(1, sysconf(Int32(_SC_NPROCESSORS_ONLN)))
         for wave in scan.waves {
             // Each core takes run after run and waits for the others at the end of the wave only.

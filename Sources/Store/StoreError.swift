@@ -62,6 +62,8 @@ public enum StoreError: Error, Hashable, Sendable {
     case notAStore(path: String)
     /// Something is there already where a store was to be created.
     case pathTaken(path: String)
+    /// The folder is not there in which something was to be created.
+    case folderMissing(path: String, folder: String)
     /// The store may only be read: by permission, or because of the file system.
     case storeNotWritable(path: String)
     /// Another writer is at work.
@@ -171,10 +173,12 @@ extension StoreError: CustomStringConvertible {
         case .segmentFull(let rowCount, let limit): "a segment cannot hold \(rowCount) rows, at most \(limit)"
         case .emptySegment: "a segment needs at least one row"
         case .catalog(let error): error.description
-        case .storeMissing(let path): "there is no store at \(path)"
+        case .storeMissing(let path): "there is no store at \(path); 'lorif ingest \(path) BATCH' makes one"
         case .notADirectory(let path): "\(path) is not a directory, so not a store"
         case .notAStore(let path): "\(path) is not a lorif store: it has no lorif.store"
         case .pathTaken(let path): "\(path) exists already: a store is created under a new name"
+        case .folderMissing(let path, let folder):
+            "\(path) cannot be written: there is no folder \(folder); make it with 'mkdir -p \(folder)'"
         case .storeNotWritable(let path):
             "the store \(path) can only be read: no permission to write, or a read-only disk"
         case .attachmentRefused(let path, let reason): "\(path): cannot be attached: \(reason)"

@@ -5,11 +5,13 @@ public import Schema
 extension StoreWriter {
     /// Whether there is nothing at a path, so that a store can be created there.
     public static func isPathFree(_ path: String) throws(StoreError) -> Bool {
-        do {
-            return try fileStatus(StoreDirectory.trimmed(path)) == nil
-        } catch {
-            throw .file(error)
+        let path = StoreDirectory.trimmed(path)
+        guard try wrapping({ () throws(FileError) in try fileStatus(path) }) == nil else { return false }
+        let folder = parentDirectory(of: path)
+        guard try wrapping({ () throws(FileError) in try fileStatus(folder) }) != nil else {
+            throw .folderMissing(path: path, folder: folder)
         }
+        return true
     }
 
     /// Gives its layers to a store that was created without; a commit of its own.

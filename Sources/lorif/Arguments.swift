@@ -93,3 +93,21 @@ struct ByteCount: ExpressibleByArgument {
 
     var defaultValueDescription: String { byteText(value).replacingOccurrences(of: " ", with: "") }
 }
+
+/// Arguments with negative numbers joined to their options, `--top -1` as `--top=-1`: alone they look like options, and the error would be
+/// that a value is missing.
+func joiningNegativeNumbers(_ arguments: [String]) -> [String] {
+    // The rest of an import is the business of another program.
+    guard arguments.first != "import" else { return arguments }
+    var joined: [String] = []
+    for argument in arguments {
+        if let option = joined.last, option.hasPrefix("--"), option.count > 2, !option.contains("="),
+            argument.hasPrefix("-"), argument.dropFirst().first?.isNumber == true
+        {
+            joined[joined.count - 1] = option + "=" + argument
+        } else {
+            joined.append(argument)
+        }
+    }
+    return joined
+}

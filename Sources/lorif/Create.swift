@@ -22,8 +22,8 @@ struct Create: ParsableCommand {
     @Option(help: ArgumentHelp("Take the layers from this factor batch.", valueName: "batch"))
     var layers: String?
     @OptionGroup var layerOptions: LayerOptions
-    @Option(help: "How numbers are stored.")
-    var encoding: Encoding = .standard
+    @Option(help: "How numbers are stored; q4 unless said.")
+    var encoding: Encoding?
     @OptionGroup var progress: ProgressOptions
     @Flag(help: "Print JSON.")
     var json = false
@@ -38,21 +38,21 @@ struct Create: ParsableCommand {
         let report = try withProgress(progress) { control in
             try Database(at: store).create(
                 layersFrom: layers ?? layerOptions.whitenFrom, rank: layerOptions.rankChoice,
-                encoding: encoding, basis: layerOptions.basisChoice, control: control)
+                encoding: encoding ?? .standard, basis: layerOptions.basisChoice, control: control)
         }
         let schema = report.schema
         for note in report.notes { standardError("lorif: note: \(note)\n") }
         if json {
             try printJSON(
                 Report(
-                    store: store, layers: schema.layers.map(LayerReport.init), encoding: encoding.name,
+                    store: store, layers: schema.layers.map(LayerReport.init), encoding: schema.encoding.name,
                     basis: schema.basis?.description))
         } else {
             standardOutput(
                 "created \(store): "
                     + (schema.layers.isEmpty
                         ? "layers to be decided by the first ingest" : "\(schema.layers.count) layers")
-                    + ", \(encoding.name)" + (schema.basis.map { ", whitened by the basis \($0)" } ?? "") + "\n")
+                    + ", \(schema.encoding.name)" + (schema.basis.map { ", whitened by the basis \($0)" } ?? "") + "\n")
         }
     }
 

@@ -21,8 +21,11 @@ struct Doctor: ParsableCommand {
     var json = false
 
     func run() throws {
-        var findings = examineMachine() + [pythonFinding()]
-        if let store { findings += Database(at: store).examine() }
+        let all = examineMachine() + [pythonFinding()] + (store.map { Database(at: $0).examine() } ?? [])
+        // Topics in the order of their first findings, each in one place.
+        var topics: [String] = []
+        for finding in all where !topics.contains(finding.topic) { topics.append(finding.topic) }
+        let findings = topics.flatMap { topic in all.filter { $0.topic == topic } }
         let worst = findings.map(\.level).max() ?? .ok
         if json {
             try printJSON(Report(level: worst, findings: findings))

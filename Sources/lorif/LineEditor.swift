@@ -29,22 +29,30 @@ final class LineEditor {
     private var after = ""
     private var prompt = ""
 
-    /// Shows the prompt and reads one line. The terminal is as it was when this returns.
+    /// Shows the prompt and reads one line.
+    ///
+    /// Until `close` keys that are typed between two lines wait for the next one, unseen and as they are: a terminal that collects lines
+    /// would turn a Ctrl-D into nothing. Ctrl-C is a signal then.
     func readLine(prompt: String) -> Outcome {
-        var saved = termios()
-        guard tcgetattr(STDIN_FILENO, &saved) == 0 else { return .end }
-        var raw = saved
+        guard let original = Terminal.keepSettings() else { return .end }
+        var raw = original
         cfmakeraw(&raw)
         // Output keeps its line ends.
-        raw.c_oflag = saved.c_oflag
+        raw.c_oflag = original.c_oflag
         tcsetattr(STDIN_FILENO, TCSADRAIN, &raw)
-        defer { tcsetattr(STDIN_FILENO, TCSADRAIN, &saved) }
+        defer {
+            raw.c_lflag |= tcflag_t(ISIG)
+            tcsetattr(STDIN_FILENO, TCSADRAIN, &raw)
+        }
         (before, after) = ("", "")
         self.prompt = prompt
         let outcome = edit()
         standardOutput(outcome == .interrupted ? "^C\r\n" : "\r\n")
         return outcome
     }
+
+    /// Makes the terminal as it was.
+    func close() { Terminal.restoreSettings() }
 
     private func edit() -> Outcome {
         // The place in the history; its end stands for the new line, kept while others are looked at.

@@ -35,7 +35,7 @@ enum Program {
         prepareProcess()
         Interruption.install()
         do {
-            var command = try Lorif.parseAsRoot()
+            var command = try Lorif.parseAsRoot(joiningNegativeNumbers(Array(CommandLine.arguments.dropFirst())))
             try command.run()
         } catch {
             exit(reporting: error)

@@ -16,7 +16,7 @@ let reportStyle = """
     a { color: var(--link); } a:focus-visible, summary:focus-visible, .scroll:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
     code { font: .9em ui-monospace, "DejaVu Sans Mono", Menlo, monospace; overflow-wrap: anywhere; }
     nav ol { padding-left: 1.75rem; columns: 24rem auto; column-gap: 3.5rem; margin: 1rem 0 0; font-size: .9rem; }
-    nav li { break-inside: avoid; margin-bottom: .15rem; }
+    nav li { break-inside: avoid; margin-bottom: .15rem; text-wrap: balance; }
     .quiet, .source, figcaption, caption, footer { color: var(--quiet); }
     .source { margin: 0; font-size: .9rem; }
     .helpful { color: var(--helpful); } .harmful { color: var(--harmful); }

@@ -35,6 +35,7 @@ struct Shell: ParsableCommand {
             "lorif \(lorifRelease): \(grouped(held.rowCount)) examples, generation \(held.generation) of \(store). "
                 + "'help' lists the commands.\n")
         let editor = LineEditor()
+        defer { editor.close() }
         var history = ShellHistory()
         editor.isCancelled = { Interruption.cancellation.isCancelled }
         while true {
@@ -189,7 +190,7 @@ struct ShellSession {
 
     private func parse(_ arguments: [String]) throws -> ShellQuestion {
         do {
-            return try ShellQuestion.parse(arguments)
+            return try ShellQuestion.parse(joiningNegativeNumbers(arguments))
         } catch {
             throw wrong(ShellQuestion.message(for: error))
         }

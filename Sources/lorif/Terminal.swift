@@ -35,6 +35,28 @@ enum Terminal {
     /// Whether a descriptor is a terminal.
     static func isTerminal(_ descriptor: Int32) -> Bool { isatty(descriptor) == 1 }
 
+    /// Settings of the terminal on standard input before they were changed; read by a signal handler, written while nothing else runs.
+    private nonisolated(unsafe) static var settings: termios?
+
+    /// Whether the settings are other ones than were found.
+    static var hasOtherSettings: Bool { unsafe settings != nil }
+
+    /// The settings as they were found, kept for `restoreSettings`; nil if standard input is no terminal.
+    static func keepSettings() -> termios? {
+        if let kept = unsafe settings { return kept }
+        var found = termios()
+        guard tcgetattr(STDIN_FILENO, &found) == 0 else { return nil }
+        unsafe settings = found
+        return found
+    }
+
+    /// Makes the terminal as it was found. May be called by a signal handler.
+    static func restoreSettings() {
+        guard var kept = unsafe settings else { return }
+        tcsetattr(STDIN_FILENO, TCSADRAIN, &kept)
+        unsafe settings = nil
+    }
+
     /// Columns of the terminal on standard output, `COLUMNS`, or 100.
     static var width: Int {
         var size = winsize()
@@ -132,10 +154,14 @@ enum Interruption {
         cancellation.reset()
         for number in [SIGINT, SIGTERM] {
             signal(number) { number in
-                if Interruption.cancellation.isCancelled { _exit(130) }
+                if Interruption.cancellation.isCancelled {
+                    Terminal.restoreSettings()
+                    _exit(130)
+                }
                 Interruption.cancellation.cancel()
                 if number == SIGTERM { Interruption.hasTermination.store(true, ordering: .relaxed) }
-                signal(number, SIG_DFL)
+                // Of a terminal with other settings the second signal has to be met, too.
+                if !Terminal.hasOtherSettings { signal(number, SIG_DFL) }
             }
         }
     }

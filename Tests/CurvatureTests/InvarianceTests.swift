@@ -58,10 +58,9 @@ import Testing
     @Test(arguments: [3 << 29, 4 << 30, 8 << 30])
     func plansStayWithinMemory(_ budget: Int) throws {
         let layers = (0..<16).map { factorLayer("l\($0)", 64, 64, rank: 1) }
-        let counts = [Int](repeating: 4096, count: 4) + [3616]
         for scope in Scope.allCases {
             let plan = try planFit(
-                layers: layers, tileRowCounts: counts,
+                layers: layers, rowCount: 20_000, largestTileRowCount: 4096,
                 options: FitOptions(scope: scope, rank: 256, memoryBytes: budget, workers: 2))
             #expect(plan.memoryBytes <= budget)
             #expect(plan.groups.count == (scope == .global ? 1 : 16))
@@ -75,7 +74,7 @@ import Testing
         let needed: Int
         do throws(CurvatureError) {
             _ = try planFit(
-                layers: layers, tileRowCounts: [1 << 20],
+                layers: layers, rowCount: 1 << 20, largestTileRowCount: 1 << 20,
                 options: FitOptions(exact: true, memoryBytes: 8 << 30, workers: 2))
             Issue.record("a fit of 262,144 × 262,144 was not refused")
             return
@@ -91,7 +90,8 @@ import Testing
         // At least H in Double; and what is said to be needed is enough.
         #expect(needed >= (1 << 36) * 8)
         let plan = try planFit(
-            layers: layers, tileRowCounts: [1 << 20], options: FitOptions(exact: true, memoryBytes: needed, workers: 2))
+            layers: layers, rowCount: 1 << 20, largestTileRowCount: 1 << 20,
+            options: FitOptions(exact: true, memoryBytes: needed, workers: 2))
         #expect(plan.memoryBytes <= needed)
     }
 

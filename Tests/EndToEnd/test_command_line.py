@@ -3,7 +3,11 @@
 import csv
 import io
 import json
+import os
+import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +225,31 @@ def test_a_closed_pipe_is_no_crash(files: tuple[Path, Path]) -> None:
     errors = process.stderr.read()
     process.wait(timeout=60)
     assert b"Fatal error" not in errors
+
+
+def test_progress_without_a_terminal(tmp_path: Path) -> None:
+    """A line every ten seconds; calibrating is stopped for so long that the next report is due. None with --quiet."""
+    command = [BINARY, "calibrate", tmp_path, "--output", tmp_path / "machine.json"]
+    loud, quiet = (
+        subprocess.Popen([*command, *options], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        for options in ((), ("--quiet",))
+    )
+    try:
+        time.sleep(0.3)
+        for each in (loud, quiet):
+            os.kill(each.pid, signal.SIGSTOP)
+        time.sleep(10.5)
+        for each in (loud, quiet):
+            os.kill(each.pid, signal.SIGCONT)
+        assert loud.stderr is not None and quiet.stderr is not None
+        assert re.fullmatch(rb"lorif: \w+  .*\n", loud.stderr.readline())
+    finally:
+        loud.kill()
+        quiet.kill()
+    assert quiet.communicate()[1] == b""
+
+
+def test_negative_numbers_are_values() -> None:
+    for option in ("--top", "--bottom", "--damping", "--threads"):
+        said = attempt("query", "store", "q.safetensors", option, "-1")
+        assert said.code == USAGE and f"{option} must be" in said.stderr and "-1" in said.stderr, str(said)

@@ -109,3 +109,11 @@ def test_a_file_system_without_direct_reads() -> None:
         assert findings(folder / "s")["file system"]["found"] == "tmpfs"
     finally:
         shutil.rmtree(folder)
+
+
+def test_a_topic_is_in_one_place(store: Path) -> None:
+    text = run("doctor", store).stdout
+    topics = [line for line in text.splitlines() if line and not line.startswith(" ")]
+    assert "libraries" in topics and len(topics) == len(set(topics)) > 3
+    found = json.loads(run("doctor", store, "--json").stdout)["findings"]
+    assert list(dict.fromkeys(each["topic"] for each in found)) == topics

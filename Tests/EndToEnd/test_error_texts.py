@@ -46,6 +46,12 @@ CASES = {
         inspect store --layers --segments
         snapshot store --dorp x
         estimate
+        estimate --examples 10
+        estimate --examples 0 --layers 1 --d1 8 --d2 8
+        estimate --examples 10 --layers 2 --model-config config.json
+        estimate --examples 10 --model-config config.json
+        estimate --examples 10 --model-config train.jsonl
+        estimate --examples 10 --model-config no.json
     """,
     "stores": """
         inspect nowhere
@@ -147,6 +153,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for name, shape in (shapes | {key.replace("_", "."): value for key, value in changed.items()}).items()
         }
 
+    # A configuration that does not say how many heads there are.
+    (folder / "config.json").write_text('{"model_type": "llama", "hidden_size": 64, "num_hidden_layers": 2}')
     ids = [f"train-{row}" for row in range(6)]
     records = [{"id": each, "source": f"book {row % 2}"} for row, each in enumerate(ids)]
     train = write_batch(folder / "train.safetensors", layers(), ids=ids, records=records)

@@ -259,7 +259,9 @@ def test_without_the_package_it_says_how_to_get_it(tmp_path: Path, monkeypatch: 
     # A folder of that name in the working directory is not the package.
     (tmp_path / "lorif" / "importers").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
-    refused("import", "--help", code=ENVIRONMENT, says=("-m pip install", "LORIF_PYTHON"))
+    refused("import", "numpy", "x", "y", code=ENVIRONMENT, says=("-m pip install", "LORIF_PYTHON"))
+    assert "lorif import bergson" in run("import", "--help").stdout
     monkeypatch.setenv("LORIF_PYTHON", str(tmp_path / "none"))
-    refused("import", "--help", code=ENVIRONMENT, says=("cannot be started", "pip install"))
+    refused("import", "numpy", "x", "y", code=ENVIRONMENT, says=("cannot be started", "pip install"))
+    assert "pip install" in run("import", "--help").stdout
     assert (tmp_path / "lorif" / "importers").is_dir()

@@ -6,6 +6,7 @@ import re
 import select
 import signal
 import subprocess
+import termios
 import time
 from pathlib import Path
 
@@ -151,7 +152,7 @@ class Session:
         os.write(self.leader, keys.encode())
 
     def wait_for_answer(self, text: str) -> str:
-        """As `wait`, and then for the prompt: before it the terminal edits what is typed, and not the shell."""
+        """As `wait`, and then for the prompt."""
         return self.wait(text) + self.wait("lorif> ")
 
     def end(self) -> int:
@@ -239,3 +240,31 @@ def test_an_error_does_not_end_a_session(store: Path, tmp_path: Path) -> None:
     session.wait_for_answer("King James Bible")
     os.kill(session.process, signal.SIGTERM)
     assert session.end() == 0
+
+
+def test_keys_wait_for_the_answer(store: Path, tmp_path: Path) -> None:
+    """What is typed while an answer is computed and printed is neither lost nor shown in between."""
+    session = Session(store, tmp_path)
+    session.type("info\rshow biX\x7fble-0001\rhelp\r\x04")
+    assert session.end() == 0
+    assert "bytes/example" in session.shown and "King James Bible" in session.shown and "Ctrl-D" in session.shown
+    assert session.shown.count("lorif> ") > 3
+
+
+def test_the_terminal_is_left_as_it_was(store: Path, tmp_path: Path) -> None:
+    for last in ("\x04", "quit\r", "\x03\x04"):
+        leader, follower = pty.openpty()
+        before = termios.tcgetattr(follower)
+        process = subprocess.Popen(
+            [BINARY, "shell", store], stdin=follower, stdout=follower, stderr=follower,
+            env=os.environ | {"XDG_STATE_HOME": str(tmp_path), "NO_COLOR": "1"},
+        )  # fmt: skip
+        shown = b""
+        while b"lorif> " not in shown:
+            shown += os.read(leader, 65536)
+        assert termios.tcgetattr(follower) != before
+        os.write(leader, last.encode())
+        assert process.wait(TIMEOUT) == 0
+        assert termios.tcgetattr(follower) == before
+        os.close(leader)
+        os.close(follower)

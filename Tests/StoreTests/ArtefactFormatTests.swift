@@ -3,6 +3,7 @@ import Files
 import Format
 import Kernels
 import Schema
+import TestSupport
 import Testing
 
 @testable import Store
@@ -31,7 +32,7 @@ import Testing
         let value: String
     }
 
-    private let directory = StoreTemporaryDirectory()
+    private let directory = TemporaryDirectory()
 
     /// The first table after a heading, row after row without its head.
     private func table(_ page: String, _ heading: String) throws -> [[String]] {

@@ -2,6 +2,7 @@ import Checksum
 import Files
 import Glibc
 import Schema
+import TestSupport
 import Testing
 
 @testable import Store
@@ -32,7 +33,7 @@ private struct Reading: Equatable {
 }
 
 @Suite struct CatalogTests {
-    let directory = StoreTemporaryDirectory()
+    let directory = TemporaryDirectory()
     var path: String { directory.path + "/store" }
 
     private func makeStore() throws {

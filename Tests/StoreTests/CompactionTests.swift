@@ -3,12 +3,13 @@ import Files
 import Kernels
 import Schema
 import Synchronization
+import TestSupport
 import Testing
 
 @testable import Store
 
 @Suite struct CompactionTests {
-    let directory = StoreTemporaryDirectory()
+    let directory = TemporaryDirectory()
     var path: String { directory.path + "/store" }
 
     /// Codes are not re-encoded: decoding the gathered payload gives the same bits as decoding each row where it was.

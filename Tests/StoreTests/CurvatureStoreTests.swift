@@ -2,12 +2,13 @@ import Checksum
 import Files
 import Glibc
 import Schema
+import TestSupport
 import Testing
 
 @testable import Store
 
 @Suite struct CurvatureStoreTests {
-    let directory = StoreTemporaryDirectory()
+    let directory = TemporaryDirectory()
     var path: String { directory.path + "/store" }
     let description = CurvatureDescription(
         scope: "layer", algorithm: "exact", rank: 3, capturedEnergy: 0.75, fittedGeneration: 1, fittedRowCount: 2,

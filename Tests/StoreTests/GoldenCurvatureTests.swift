@@ -1,13 +1,14 @@
 import Checksum
 import Foundation
 import Schema
+import TestSupport
 import Testing
 
 @testable import Store
 
 /// A curvature file and a coordinates file that Tests/Golden/make_curvature.py wrote from the format pages alone.
 @Suite struct GoldenCurvatureTests {
-    let directory = StoreTemporaryDirectory()
+    let directory = TemporaryDirectory()
     let curvature = Self.golden("curvature-1.0.curvature")
     let coordinates = Self.golden("coordinates-1.0.coordinates")
     let schema = StoreSchema(

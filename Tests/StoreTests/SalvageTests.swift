@@ -2,13 +2,14 @@ import Files
 import Format
 import Glibc
 import Schema
+import TestSupport
 import Testing
 
 @testable import Store
 
 /// What a repair saves of blocks that are damaged in part, and what it and others clear away.
 @Suite struct SalvageTests {
-    let directory = StoreTemporaryDirectory()
+    let directory = TemporaryDirectory()
     var path: String { directory.path + "/store" }
     private let segment = "0000000000000000.segment"
 

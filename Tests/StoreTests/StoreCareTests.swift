@@ -3,13 +3,14 @@ import Files
 import Format
 import Glibc
 import Schema
+import TestSupport
 import Testing
 
 @testable import Store
 
 /// Copies, verification levels, proof of erasure, repair.
 @Suite struct StoreCareTests {
-    let directory = StoreTemporaryDirectory()
+    let directory = TemporaryDirectory()
     var path: String { directory.path + "/store" }
 
     /// Three segments of 40 rows, blocks of all of them; id-3 deleted; a curvature.

@@ -3,12 +3,13 @@ import Files
 import Format
 import Glibc
 import Schema
+import TestSupport
 import Testing
 
 @testable import Store
 
 @Suite struct StoreWriterTests {
-    let directory = StoreTemporaryDirectory()
+    let directory = TemporaryDirectory()
     var path: String { directory.path + "/store" }
 
     /// Every file of the store with its contents, but the lock files.

@@ -1,10 +1,12 @@
 import Glibc
 
 /// A directory that lives as long as the value.
-final class TemporaryDirectory: Sendable {
-    let path: String
+public final class TemporaryDirectory: Sendable {
+    /// Where it is.
+    public let path: String
 
-    init() {
+    /// A new one, empty.
+    public init() {
         var template = Array("/tmp/lorif-test-XXXXXX".utf8CString)
         guard mkdtemp(&template) != nil else { preconditionFailure("mkdtemp failed") }
         path = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)

@@ -10,7 +10,7 @@ struct PageRun: Sendable {
 }
 
 /// The runs of a file on their way through a verification: handed out in file order, finished in any.
-final class PageScan: Sendable {
+final class VerificationRuns: Sendable {
     private let runs: [PageRun]
     private let nextRun = Atomic(0)
     /// Up to where the kernel has been asked to read.
@@ -25,7 +25,7 @@ final class PageScan: Sendable {
     private static let prefetchByteCount = 16 << 20
 
     /// The runs, in file order.
-    init(runs: [PageRun]) { self.runs = runs }
+    init(_ runs: [PageRun]) { self.runs = runs }
 
     /// Runs of about `waveByteCount`, one range after the other.
     var waves: [Range<Int>] {
