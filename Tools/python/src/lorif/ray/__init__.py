@@ -1,0 +1,1 @@
+"""Collections of stores on a Ray cluster."""

@@ -1,0 +1,82 @@
+"""Answers of units, made one: exactly as the program would have said it of one store."""
+
+import heapq
+import json
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+_RANK = re.compile(r'("rank":)\d+')
+#: What the program calls a damping in a line, if there are several.
+_DAMPINGS = ("relative_damping", "damping")
+
+
+def merged(outputs: Sequence[bytes], *, top: int, bottom: int, group_by: str | None) -> str:
+    """The lines of all units' answers (`--format jsonl`), in the order of the rows, as those of one answer.
+
+    Ranked lines are the units' own with another rank: scores keep their digits. Equal scores are ordered by id, in UTF-8.
+    Groups are added up in the order of the rows.
+    """
+    lists: dict[tuple[Any, str, str], list[tuple[float, bytes, str, dict[str, Any]]]] = {}
+    groups: dict[tuple[Any, str], dict[str, dict[str, Any]]] = {}
+    order: dict[tuple[Any, str], None] = {}
+    for output in outputs:
+        for line in output.decode().split("\n"):
+            if not line:
+                continue
+            fields = json.loads(line)
+            answer = (_damping(fields), fields["query"])
+            order.setdefault(answer)
+            if fields["direction"] == "group":
+                _add(groups.setdefault(answer, {}), fields)
+            else:
+                sign = -1.0 if fields["direction"] == "top" else 1.0
+                entry = (sign * fields["score"], fields["id"].encode(), line, fields)
+                lists.setdefault((*answer, fields["direction"]), []).append(entry)
+    text: list[str] = []
+    chosen: dict[tuple[Any, str], list[dict[str, Any]]] = {}
+    for answer in order:
+        for direction, count in (("top", top), ("bottom", bottom)):
+            best = heapq.nsmallest(count, lists.get((*answer, direction), []), key=lambda entry: entry[:2])
+            text += [_RANK.sub(rf"\g<1>{place}", line, count=1) for place, (_, _, line, _) in enumerate(best, 1)]
+            if direction == "top":
+                chosen[answer] = [fields for *_, fields in best]
+    for answer in order:
+        text += _group_lines(answer, groups.get(answer, {}), chosen[answer], group_by)
+    return "".join(line + "\n" for line in text)
+
+
+def _damping(fields: dict[str, Any]) -> tuple[str, float] | None:
+    return next(((name, fields[name]) for name in _DAMPINGS if name in fields), None)
+
+
+def _add(groups: dict[str, dict[str, Any]], fields: dict[str, Any]) -> None:
+    known = groups.get(fields["group"])
+    if known is None:
+        groups[fields["group"]] = dict(fields)
+        return
+    known["examples"] += fields["examples"]
+    known["sum"] += fields["sum"]
+    known["highest"] = max(known["highest"], fields["highest"])
+
+
+def _group_lines(
+    answer: tuple[Any, str], groups: dict[str, dict[str, Any]], top: Sequence[dict[str, Any]], field: str | None
+) -> Iterable[str]:
+    ranked = sorted(groups.values(), key=lambda group: (-group["sum"], group["group"].encode()))
+    names = [_text((hit["metadata"] or {}).get(field)) for hit in top] if field else []
+    for place, group in enumerate(ranked, 1):
+        content: dict[str, Any] = {"query": answer[1], "direction": "group", "rank": place}
+        if answer[0] is not None:
+            content[answer[0][0]] = answer[0][1]
+        content |= {"group": group["group"], "examples": group["examples"], "sum": group["sum"]}
+        content |= {"mean": group["sum"] / group["examples"], "highest": group["highest"]}
+        content["top"] = names.count(group["group"])
+        yield json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+
+
+def _text(value: Any) -> str:
+    """A metadata value as groups are called: texts as they are, anything else as JSON."""
+    if value is None:
+        return "(none)"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,306 @@
+"""Tasks over the nodes of a cluster: where the bytes are, again elsewhere when one fails, twice when one is slow.
+
+Ray's own retries are off: it does not know which nodes have the bytes, nor that a node with a damaged copy should not be
+asked again.
+"""
+
+import contextlib
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from lorif.ray.errors import ClusterError, CollectionRefusedError, IncompleteError, SegmentsUnreadableError
+from lorif.ray.settings import Settings
+from lorif.tool import ToolError
+
+_TICK_SECONDS = 0.25
+_NODES_SECONDS = 2.0
+#: How long work may wait for any node that takes it.
+_NO_NODE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node that is alive and has processors."""
+
+    identity: str
+    processors: float
+
+
+@dataclass
+class Job:
+    """One task; `argument` is what differs between tasks.
+
+    `wanted` are nodes that have its bytes; `able`, if not None, are those that alone can read them.
+    """
+
+    argument: Any
+    bytes: int
+    wanted: frozenset[str] = frozenset()
+    able: frozenset[str] | None = None
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    done: bool = False
+
+
+@dataclass
+class _Running:
+    job: Job
+    node: str
+    started: float
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A job that was given up, and why."""
+
+    job: Job
+    reason: str
+
+
+class Scheduler:
+    """Runs jobs with a remote function of (argument, *shared).
+
+    `split` makes jobs of one that failed with SegmentsUnreadableError: those that can go on at once, and those whose
+    segments were not read.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        shared: tuple[Any, ...],
+        settings: Settings,
+        *,
+        split: Callable[[Job, SegmentsUnreadableError], tuple[list[Job], list[Job]]] | None = None,
+    ) -> None:
+        self.remote = ray.remote(max_retries=0)(function)
+        self.shared = tuple(ray.put(each) for each in shared)
+        self.settings = settings
+        self.split = split
+        self.pending: deque[Job] = deque()
+        self.running: dict[ray.ObjectRef, _Running] = {}
+        self.failed: list[Failed] = []
+        self.nodes: dict[str, Node] = {}
+        self._looked = 0.0
+        self._seconds_per_byte: list[float] = []
+        self._seconds: list[float] = []
+
+    def run(
+        self,
+        jobs: Iterable[Job],
+        on_result: Callable[[Job, Any], None],
+        *,
+        deadline: float | None = None,
+    ) -> list[Failed]:
+        """Runs all; gives those that were given up. `deadline` is a time of the monotonic clock."""
+        self.pending.extend(sorted(jobs, key=lambda job: -job.bytes))
+        idle_since = time.monotonic()
+        try:
+            while self.pending or self.running:
+                if deadline is not None and time.monotonic() >= deadline:
+                    self._give_up_all("the deadline came first")
+                    break
+                self._look(force=False)
+                self._assign()
+                if not self.running:
+                    if time.monotonic() - idle_since > _NO_NODE_SECONDS:
+                        raise ClusterError("no node of the cluster takes the work; are there any with processors?")
+                    time.sleep(_TICK_SECONDS)
+                    self._look(force=True)
+                    continue
+                self._collect(on_result, deadline)
+                idle_since = time.monotonic()
+        finally:
+            for reference in list(self.running):
+                self._cancel(reference)
+        return self.failed
+
+    # MARK: Nodes
+
+    def _look(self, *, force: bool) -> None:
+        now = time.monotonic()
+        if not force and now - self._looked < _NODES_SECONDS:
+            return
+        self._looked = now
+        self.nodes = alive_nodes()
+        # What ran on a node that is gone is lost; Ray says so only after a while.
+        for reference, running in list(self.running.items()):
+            if running.node not in self.nodes:
+                del self.running[reference]
+                self._again(running, "the node is gone")
+
+    def _slots(self, node: Node) -> int:
+        busy = sum(running.node == node.identity for running in self.running.values())
+        return max(1, int(node.processors // self._processors(node))) - busy
+
+    def _processors(self, node: Node) -> float:
+        return min(self.settings.cpus or node.processors, node.processors)
+
+    # MARK: Assignment
+
+    def _assign(self) -> None:
+        progress = True
+        while self.pending and progress:
+            progress = False
+            for node in self.nodes.values():
+                if self._slots(node) > 0:
+                    job = self._choose(node)
+                    if job is not None:
+                        self.pending.remove(job)
+                        self._start(job, node)
+                        progress = True
+        if not self.pending:
+            self._back_up_slow()
+
+    def _choose(self, node: Node) -> Job | None:
+        """What wants this node; else what no node that it wants has room for; never what failed here, if others are left."""
+        candidates = [job for job in self.pending if self._may(job, node.identity)]
+        for job in candidates:
+            if node.identity in job.wanted:
+                return job
+        for job in candidates:
+            if not any(self._slots(self.nodes[each]) > 0 for each in job.wanted if each in self.nodes and self._may(job, each)):
+                return job
+        return None
+
+    def _may(self, job: Job, node: str) -> bool:
+        failed_on = {where for where, _ in job.failures}
+        able = self.nodes.keys() if job.able is None else self.nodes.keys() & job.able
+        able = able or self.nodes.keys()
+        fresh = able - failed_on
+        return node in (fresh or able)
+
+    def _start(self, job: Job, node: Node) -> None:
+        reference = self.remote.options(
+            num_cpus=self._processors(node),
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node.identity, soft=False),
+        ).remote(job.argument, *self.shared)
+        self.running[reference] = _Running(job, node.identity, time.monotonic())
+
+    def _back_up_slow(self) -> None:
+        """Starts elsewhere as well what takes much longer than the others did."""
+        if not self._seconds:
+            return
+        rate = statistics.median(self._seconds_per_byte)
+        usual = statistics.median(self._seconds)
+        copies = [id(running.job) for running in self.running.values()]
+        for running in list(self.running.values()):
+            expected = max(usual, rate * running.job.bytes)
+            limit = max(self.settings.straggler_seconds, self.settings.straggler * expected)
+            if time.monotonic() - running.started < limit or copies.count(id(running.job)) > 1:
+                continue
+            free = [node for node in self.nodes.values() if node.identity != running.node and self._slots(node) > 0]
+            able = [node for node in free if self._may(running.job, node.identity)]
+            if able:
+                self._start(running.job, able[0])
+
+    # MARK: Results
+
+    def _collect(self, on_result: Callable[[Job, Any], None], deadline: float | None) -> None:
+        patience = _TICK_SECONDS if deadline is None else max(0.0, min(_TICK_SECONDS, deadline - time.monotonic()))
+        ready, _ = ray.wait(list(self.running), num_returns=1, timeout=patience)
+        for reference in ready:
+            running = self.running.pop(reference)
+            if running.job.done:
+                continue
+            try:
+                result = ray.get(reference)
+            except RayTaskError as error:
+                self._failed(running, error.cause if isinstance(error.cause, Exception) else error)
+            except RayError as error:
+                self._look(force=True)
+                self._again(running, f"{type(error).__name__}: the worker or its node is gone")
+            else:
+                self._done(running)
+                on_result(running.job, result)
+
+    def _done(self, running: _Running) -> None:
+        running.job.done = True
+        seconds = time.monotonic() - running.started
+        self._seconds.append(seconds)
+        self._seconds_per_byte.append(seconds / max(1, running.job.bytes))
+        for reference, other in list(self.running.items()):
+            if other.job is running.job:
+                del self.running[reference]
+                self._cancel(reference)
+
+    def _failed(self, running: _Running, error: Exception) -> None:
+        if isinstance(error, SegmentsUnreadableError) and self.split is not None:
+            running.job.done = True
+            whole, unread = self.split(running.job, error)
+            self.pending.extend(whole)
+            for job in unread:
+                self._again(_Running(job, running.node, running.started), str(error))
+            return
+        # The question is refused, or answered by no: another node would say the same.
+        if isinstance(error, CollectionRefusedError) or (isinstance(error, ToolError) and error.code in (1, 2, 3)):
+            raise error
+        self._again(running, str(error))
+
+    def _again(self, running: _Running, reason: str) -> None:
+        job = running.job
+        if job.done:
+            return
+        job.failures.append((running.node, reason))
+        if any(other.job is job for other in self.running.values()) or job in self.pending:
+            return
+        if len(job.failures) >= self.settings.attempts:
+            job.done = True
+            self.failed.append(Failed(job, reason))
+        else:
+            self.pending.append(job)
+
+    def _give_up_all(self, reason: str) -> None:
+        jobs = {id(job): job for job in [*self.pending, *(running.job for running in self.running.values())]}
+        self.pending.clear()
+        self.failed += [Failed(job, reason) for job in jobs.values() if not job.done]
+
+    def _cancel(self, reference: "ray.ObjectRef") -> None:
+        # By force: the program that the worker waits for ends with it.
+        with contextlib.suppress(Exception):
+            ray.cancel(reference, force=True)
+        self.running.pop(reference, None)
+
+
+def alive_nodes() -> dict[str, Node]:
+    """The nodes that can work."""
+    found = {}
+    for each in ray.nodes():
+        processors = float(each["Resources"].get("CPU", 0.0))
+        if each["Alive"] and processors > 0:
+            found[each["NodeID"]] = Node(each["NodeID"], processors)
+    return found
+
+
+def on_every_node(function: Callable[..., Any], *arguments: Any, seconds: float) -> dict[str, Any]:
+    """What a function says on each node, by node; those that do not answer in time, or die, are left out."""
+    remote = ray.remote(max_retries=0, num_cpus=0)(function)
+    shared = [ray.put(each) for each in arguments]
+    asked = {
+        remote.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(*shared): node
+        for node in alive_nodes()
+    }
+    deadline = time.monotonic() + seconds
+    answers: dict[str, Any] = {}
+    waiting = list(asked)
+    while waiting:
+        ready, waiting = ray.wait(waiting, num_returns=1, timeout=max(0.0, deadline - time.monotonic()))
+        if not ready:
+            break
+        for reference in ready:
+            with contextlib.suppress(RayError):
+                answers[asked[reference]] = ray.get(reference)
+    return answers
+
+
+def require_complete(failed: Iterable[Failed], what: Mapping[int, str]) -> None:
+    """Raises IncompleteError if anything was given up; `what` names jobs by identity."""
+    reasons = [f"{what.get(id(each.job), 'a task')}: {each.reason}" for each in failed]
+    if reasons:
+        raise IncompleteError("; ".join(reasons))
