@@ -85,7 +85,7 @@ class PagedFile:
     magic: ClassVar[bytes]
 
     def __init__(self, path: str | Path, data: Any = None) -> None:
-        """Opens the file at `path`, read whole; or `data`, which has a length and gives bytes by slices (a map, ranges)."""
+        """Opens the file at `path`, read whole; or `data`, which has a length and gives bytes by slices."""
         self.path = Path(path)
         self.data = self.path.read_bytes() if data is None else data
         if len(self.data) < HEADER_LENGTH + TAIL_LENGTH:

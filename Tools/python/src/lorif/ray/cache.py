@@ -5,7 +5,7 @@
     CACHE/arriving/           copies being made; their size is reserved when they begin
     CACHE/lock                held while room is made
 
-What was used last goes last. A working store is in use while somebody holds a shared lock on its `in-use`.
+What was used last goes last. A working store is in use while somebody holds a shared lock on its `writer.lock`.
 """
 
 import errno
@@ -99,6 +99,10 @@ class NodeCache:
         path = files.local_path(url)
         return path is not None and not self.copies_all and path.is_file() and files.is_near(path)
 
+    def _near(self, url: str) -> str:
+        """The URL of a file that is linked, which a working store depends on; nothing for copies."""
+        return url if self.is_near(url) else ""
+
     # MARK: Files
 
     def get(self, entry: NamedFile) -> tuple[Path, int]:
@@ -177,7 +181,7 @@ class NodeCache:
 
     def _remove_idle(self, store: Path) -> bool:
         try:
-            with (store / "in-use").open("r") as file:
+            with (store / "writer.lock").open("r") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # A rename first: nobody opens what is being removed.
                 gone = self.arriving / f"gone-{store.name}-{os.urandom(4).hex()}"
@@ -198,19 +202,19 @@ class NodeCache:
         started = time.monotonic()
         curvature = common.curvature if with_curvature else None
         key = key_of(
-            [(each.digest, each.first_row, each.deleted, each.url if self.is_near(each.url) else "") for each in unit.segments],
+            [(each.digest, each.first_row, each.deleted, self._near(each.url)) for each in unit.segments],
             curvature.digest if curvature else None, common.curvature_is_current, common.basis and common.basis.digest,
         )  # fmt: skip
         path = self.stores / key
         fetched = 0
         while True:
             try:
-                lock = (path / "in-use").open("r")
+                lock = (path / "writer.lock").open("r")
             except FileNotFoundError:
                 fetched += self._build(path, key, unit, common, curvature)
                 continue
             fcntl.flock(lock, fcntl.LOCK_SH)
-            if (path / "in-use").exists():
+            if _is_still(path / "writer.lock", lock.fileno()):
                 break
             lock.close()
         with lock:
@@ -232,16 +236,7 @@ class NodeCache:
         try:
             for name in ("catalog", "segments", "curvature", "basis", "tmp"):
                 (building / name).mkdir(parents=True, mode=0o700)
-            reasons: dict[str, str] = {}
-            for number, segment in enumerate(unit.segments):
-                try:
-                    fetched += self._link(segment, building / "segments" / f"{number:016x}.segment")
-                except CacheFullError:
-                    raise
-                except (OSError, ValueError) as error:
-                    reasons[segment.digest] = f"{segment.url}: {_text(error)}"
-            if reasons:
-                raise SegmentsUnreadableError(reasons)
+            fetched += self._link_segments(unit, building / "segments")
             for file, name in ((curvature, "curvature"), (common.basis, "basis")):
                 if file is not None:
                     try:
@@ -256,7 +251,6 @@ class NodeCache:
             )  # fmt: skip
             (building / "lorif.store").write_bytes(identity_file(key))
             (building / "writer.lock").touch(mode=0o600)
-            (building / "in-use").touch(mode=0o600)
             try:
                 building.rename(path)
             except OSError as error:
@@ -269,6 +263,19 @@ class NodeCache:
             raise
         finally:
             shutil.rmtree(building, ignore_errors=True)
+        return fetched
+
+    def _link_segments(self, unit: Unit, folder: Path) -> int:
+        """Links to all segments; raises SegmentsUnreadableError with all that cannot be had."""
+        fetched = 0
+        reasons: dict[str, str] = {}
+        for number, segment in enumerate(unit.segments):
+            try:
+                fetched += self._link(segment, folder / f"{number:016x}.segment")
+            except (OSError, ValueError) as error:
+                reasons[segment.digest] = f"{segment.url}: {_text(error)}"
+        if reasons:
+            raise SegmentsUnreadableError(reasons)
         return fetched
 
     def _link(self, entry: NamedFile, place: Path) -> int:
@@ -285,6 +292,14 @@ class NodeCache:
                 place.symlink_to(source)
             return fetched
         raise CacheFullError(f"{self.folder}: too small for what is asked of it at the same time")
+
+
+def _is_still(path: Path, descriptor: int) -> bool:
+    """Whether a path names the file that was opened: it may have been removed, and made again, meanwhile."""
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def _age(path: Path) -> float:

@@ -118,7 +118,9 @@ def _records(url: str, data: bytes) -> tuple[dict[bytes, bytes], int]:
         path.write_bytes(data)
         try:
             with (
-                lmdb.open(str(path), subdir=False, readonly=True, lock=False, map_size=max(_MAP_BYTES, len(data))) as env,
+                lmdb.open(
+                    str(path), subdir=False, readonly=True, lock=False, map_size=max(_MAP_BYTES, len(data))
+                ) as env,
                 env.begin() as transaction,
             ):
                 return {bytes(key): bytes(value) for key, value in transaction.cursor()}, transaction.id()
@@ -208,7 +210,9 @@ def write_catalog(
         if rows_are_fitted:
             named = digest_bytes(row_digest(segments)) + fitted_rows(description)
             records[_key(ROW_IDENTITY, 0)] = named
-    sealed = {key: payload + struct.pack("<Q", xxhash.xxh3_64_intdigest(key + payload)) for key, payload in records.items()}
+    sealed = {
+        key: payload + struct.pack("<Q", xxhash.xxh3_64_intdigest(key + payload)) for key, payload in records.items()
+    }
     total = sum(xxhash.xxh3_128_intdigest(key + value) for key, value in sealed.items()) % (1 << 128)
     numbers = [segment.number for segment in segments]
     rows = max((segment.first_row + segment.rows for segment in segments), default=0)

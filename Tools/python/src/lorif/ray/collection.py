@@ -3,7 +3,6 @@
 import base64
 import mmap
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +102,7 @@ class Collection:
         return commit(self.url, manifest.adding(found, schema, basis), replacing=manifest)
 
     def use_curvature(self, source: str | Path) -> Manifest:
-        """Takes a curvature file, or the active one of a store, as that of all shards; one commit, everywhere or nowhere."""
+        """Takes a curvature file, or the active one of a store, as that of all shards: everywhere or nowhere."""
         manifest = self.manifest()
         url = str(source)
         if not url.endswith(".curvature"):
@@ -117,7 +116,7 @@ class Collection:
         return commit(self.url, manifest.with_curvature(entry), replacing=manifest)
 
     def verify(self, *, full: bool = False) -> list[Damage]:
-        """Checks that every file is there and is the one that is meant, by length and footer; with `full` every byte."""
+        """Checks that every file is there and is the one that is meant: length and footer; `full`: every byte."""
         manifest = self.manifest()
         found: list[Damage] = []
         for shard in manifest.shards:
@@ -218,7 +217,9 @@ def read_segment(url: str) -> tuple[SegmentEntry, bytes]:
     file = _open(url, Segment)
     fields = tuple(column.name for column in file.columns if column.kind == FIELD)
     largest = min(file.rows_per_block, file.row_count)
-    entry = SegmentEntry(**_named(url, file), rows=file.row_count, first_row=0, largest_block_rows=largest, fields=fields)
+    entry = SegmentEntry(
+        **_named(url, file), rows=file.row_count, first_row=0, largest_block_rows=largest, fields=fields
+    )
     return entry, file.schema
 
 

@@ -95,7 +95,7 @@ def read(url: str) -> bytes:
 def fetch(url: str, target: Path) -> None:
     """Copies a file to a local path, which may exist."""
     path = local_path(url)
-    with (fsspec.open(url, "rb") if path is None else path.open("rb")) as source, target.open("r+b") as sink:
+    with fsspec.open(url, "rb") if path is None else path.open("rb") as source, target.open("r+b") as sink:
         shutil.copyfileobj(source, sink, _PIECE)
         sink.truncate()
 

@@ -174,7 +174,9 @@ class Manifest:
             if not kept and shard.segments:
                 continue
             if shard.name in names:
-                raise CollectionRefusedError(f"shard {shard.name!r}: the collection has one of that name with other segments")
+                raise CollectionRefusedError(
+                    f"shard {shard.name!r}: the collection has one of that name with other segments"
+                )
             names.add(shard.name)
             added.append(Shard(shard.name, tuple(kept)))
         if basis is not None:
@@ -256,7 +258,9 @@ def decode(data: bytes, where: str) -> Manifest:
         place = 0
         for segment in manifest.segments:
             if segment.first_row != place or segment.rows < 1:
-                raise CollectionDamagedError(f"{where}: {segment.url}: expected first row {place}, found {segment.first_row}")
+                raise CollectionDamagedError(
+                    f"{where}: {segment.url}: expected first row {place}, found {segment.first_row}"
+                )
             place += segment.rows
     except (KeyError, TypeError, ValueError, SegmentError, binascii.Error) as error:
         raise CollectionDamagedError(f"{where}: not a manifest of version {MAJOR}: {error!r}") from None

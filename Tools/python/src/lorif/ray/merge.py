@@ -14,8 +14,8 @@ _DAMPINGS = ("relative_damping", "damping")
 def merged(outputs: Sequence[bytes], *, top: int, bottom: int, group_by: str | None) -> str:
     """The lines of all units' answers (`--format jsonl`), in the order of the rows, as those of one answer.
 
-    Ranked lines are the units' own with another rank: scores keep their digits. Equal scores are ordered by id, in UTF-8.
-    Groups are added up in the order of the rows.
+    Ranked lines are the units' own with another rank: scores keep their digits. Equal scores are ordered by id, in
+    UTF-8. Groups are added up in the order of the rows.
     """
     lists: dict[tuple[Any, str, str], list[tuple[float, bytes, str, dict[str, Any]]]] = {}
     groups: dict[tuple[Any, str], dict[str, dict[str, Any]]] = {}

@@ -13,7 +13,7 @@ from lorif.ray.settings import Settings
 from lorif.ray.worker import NodeReport
 
 #: Smaller units would spend more on starting the program than on reading.
-_SMALLEST_UNIT = 1 << 30
+_SMALLEST_UNIT = 4 << 30
 _UNITS_PER_NODE = 4
 
 
@@ -60,7 +60,9 @@ def plan_units(
     homes: dict[str, list[tuple[str, SegmentEntry]]] = {name: [] for name in names}
     for shard, segment in entries:
         ranked = sorted(names, key=lambda name: _rank(name, segment.digest))
-        having = [name for name in ranked if name in reports and segment.digest in reports[name].cached | reports[name].near]
+        having = [
+            name for name in ranked if name in reports and segment.digest in reports[name].cached | reports[name].near
+        ]
         order = [*having, *(name for name in ranked if name not in having)]
         # Where nobody or only one has it the share does not matter as much as the bytes.
         chosen = next((name for name in order if load[name] + segment.bytes <= share), order[0])
@@ -72,7 +74,8 @@ def plan_units(
     for name in names:
         limit = settings.unit_bytes or max(_SMALLEST_UNIT, load[name] // _UNITS_PER_NODE + 1)
         jobs += [
-            _job(unit, reports, wanted=frozenset([name])) for unit in _units(homes[name], limit, one_per_shard=one_per_shard)
+            _job(unit, reports, wanted=frozenset([name]))
+            for unit in _units(homes[name], limit, one_per_shard=one_per_shard)
         ]
     return _with_fields(jobs, fields, reports) if fields else jobs
 

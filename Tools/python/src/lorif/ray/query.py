@@ -159,7 +159,9 @@ class CollectionAnswer:
             if line["direction"] in ("top", "bottom"):
                 hit = Hit(line["id"], line["score"], line["rank"], line["metadata"] or {})
                 lists.setdefault(line["query"], {}).setdefault(line["direction"], []).append(hit)
-        found = tuple(Ranking(name, *(tuple(each.get(way, ())) for way in ("top", "bottom"))) for name, each in lists.items())
+        found = tuple(
+            Ranking(name, *(tuple(each.get(way, ())) for way in ("top", "bottom"))) for name, each in lists.items()
+        )
         return Answer(self.method, found, None, None)
 
 
@@ -241,7 +243,9 @@ def query(
     )  # fmt: skip
     totals = Totals(units, planned, time.monotonic() - session.started, kernel)
     lines = tuple(json.loads(line) for line in text.split("\n") if line)
-    return CollectionAnswer(text, request.method, _remarks(session.manifest, answers, question), unread, totals, index, lines)
+    return CollectionAnswer(
+        text, request.method, _remarks(session.manifest, answers, question), unread, totals, index, lines
+    )
 
 
 def explain_query(
@@ -284,7 +288,7 @@ def _prepared(
     needs_curvature = request.method in _CURVATURE_METHODS
     if needs_curvature and manifest.curvature is None:
         raise CollectionRefusedError(
-            f"method '{request.method}' needs curvature and the collection has none; run 'fit' or 'collection use-curvature'"
+            f"method '{request.method}' needs curvature and the collection has none; run 'fit' or 'use-curvature'"
         )
     if request.scores is not None and request.deadline is not None:
         raise CollectionRefusedError("--deadline may leave examples unread, and --scores must have them all")
@@ -296,12 +300,14 @@ def _prepared(
     if request.by_id:
         if queries is not None:
             raise CollectionRefusedError("give a file of queries or --by-id, not both")
-        queries = gather_examples(session, plan_units(manifest, session.nodes, session.reports, settings), request.by_id)
+        queries = gather_examples(
+            session, plan_units(manifest, session.nodes, session.reports, settings), request.by_id
+        )
     if request.method in _SCALED_METHODS and len(jobs) > 1:
         if request.method == "whitened-cosine":
             raise CollectionRefusedError(
-                "whitened-cosine divides by norms that need tr(H) of all shards, which the program cannot be told: ask a "
-                "collection that is one unit of work, or whitened-dot"
+                "whitened-cosine divides by norms that need tr(H) of all shards, which the program cannot be told: ask "
+                "a collection that is one unit of work, or whitened-dot"
             )
         if queries is not None:
             queries = weighted_queries(session, jobs, queries, request)
@@ -386,20 +392,15 @@ def _check_among(request: Query, answers: Sequence[tuple[Unit, UnitAnswer]], unr
         raise InputRefusedError(f"{len(missing)} ids name no example: {first}", 3)
 
 
-def _remarks(
-    manifest: Manifest, answers: Sequence[tuple[Unit, UnitAnswer]], question: Question
-) -> tuple[str, ...]:
+def _remarks(manifest: Manifest, answers: Sequence[tuple[Unit, UnitAnswer]], question: Question) -> tuple[str, ...]:
     """The units' remarks, each once; how much a curvature has seen is said of all rows and not of a unit's."""
     said = dict.fromkeys(
-        remark.removeprefix("note: ")
-        for _, answer in answers
-        for remark in answer.remarks
-        if "fitted" not in remark
+        remark.removeprefix("note: ") for _, answer in answers for remark in answer.remarks if "fitted" not in remark
     )
     if question.needs_curvature and manifest.curvature and not manifest.curvature_is_current:
         said[
-            f"the curvature was fitted on {manifest.curvature.fitted_rows} rows, the collection has {manifest.live_rows}: "
-            "fit again to count them all"
+            f"the curvature was fitted on {manifest.curvature.fitted_rows} rows, the collection has "
+            f"{manifest.live_rows}: fit again to count them all"
         ] = None
     return tuple(said)
 

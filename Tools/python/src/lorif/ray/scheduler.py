@@ -1,7 +1,7 @@
 """Tasks over the nodes of a cluster: where the bytes are, again elsewhere when one fails, twice when one is slow.
 
-Ray's own retries are off: it does not know which nodes have the bytes, nor that a node with a damaged copy should not be
-asked again.
+Ray's own retries are off: it does not know which nodes have the bytes, nor that a node with a damaged copy should not
+be asked again.
 """
 
 import contextlib
@@ -54,6 +54,7 @@ class _Running:
     job: Job
     node: str
     started: float
+    value: Any = None
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,11 @@ class Scheduler:
         settings: Settings,
         *,
         split: Callable[[Job, SegmentsUnreadableError], tuple[list[Job], list[Job]]] | None = None,
+        keeps_values: bool = False,
     ) -> None:
-        self.remote = ray.remote(max_retries=0)(function)
+        """With `keeps_values` the function gives two things; `on_result` gets the first and where the second is."""
+        self.remote = ray.remote(max_retries=0, num_returns=2 if keeps_values else 1)(function)
+        self.keeps_values = keeps_values
         self.shared = tuple(ray.put(each) for each in shared)
         self.settings = settings
         self.split = split
@@ -159,13 +163,15 @@ class Scheduler:
             self._back_up_slow()
 
     def _choose(self, node: Node) -> Job | None:
-        """What wants this node; else what no node that it wants has room for; never what failed here, if others are left."""
+        """What wants this node, else what no node that it wants has room for; failed jobs go elsewhere if they can."""
         candidates = [job for job in self.pending if self._may(job, node.identity)]
         for job in candidates:
             if node.identity in job.wanted:
                 return job
         for job in candidates:
-            if not any(self._slots(self.nodes[each]) > 0 for each in job.wanted if each in self.nodes and self._may(job, each)):
+            if not any(
+                self._slots(self.nodes[each]) > 0 for each in job.wanted if each in self.nodes and self._may(job, each)
+            ):
                 return job
         return None
 
@@ -177,11 +183,12 @@ class Scheduler:
         return node in (fresh or able)
 
     def _start(self, job: Job, node: Node) -> None:
-        reference = self.remote.options(
+        given = self.remote.options(
             num_cpus=self._processors(node),
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.identity, soft=False),
         ).remote(job.argument, *self.shared)
-        self.running[reference] = _Running(job, node.identity, time.monotonic())
+        reference, value = given if self.keeps_values else (given, None)
+        self.running[reference] = _Running(job, node.identity, time.monotonic(), value)
 
     def _back_up_slow(self) -> None:
         """Starts elsewhere as well what takes much longer than the others did."""
@@ -218,7 +225,7 @@ class Scheduler:
                 self._again(running, f"{type(error).__name__}: the worker or its node is gone")
             else:
                 self._done(running)
-                on_result(running.job, result)
+                on_result(running.job, (result, running.value) if self.keeps_values else result)
 
     def _done(self, running: _Running) -> None:
         running.job.done = True

@@ -44,7 +44,9 @@ def gather_examples(session: Any, jobs: Sequence[Job], ids: Sequence[str]) -> by
         layers: dict[str, Any] = {}
         for layer in parts[0].layers:
             if layer.rank is None:
-                layers[layer.name] = np.concatenate([part.gradients(layer.name, slice(row, row + 1)) for part, row in chosen])
+                layers[layer.name] = np.concatenate(
+                    [part.gradients(layer.name, slice(row, row + 1)) for part, row in chosen]
+                )
             else:
                 factors = [part.factors(layer.name, slice(row, row + 1)) for part, row in chosen]
                 layers[layer.name] = Factors(*(np.concatenate(side) for side in zip(*factors, strict=True)))

@@ -1,7 +1,7 @@
-"""`whitened-dot` over several units: each layer's inner products count 1/tr(H) of *all* rows, which one unit cannot know.
+"""`whitened-dot` over several units: a layer's inner products count 1/tr(H) of *all* rows, which no unit can know.
 
-tr(H) is a sum of stored norms. It is added up here in the order in which the program would add it up, and the weights are
-multiplied into the queries as the program does; what is left is `dot`.
+tr(H) is a sum of stored norms. It is added up here in the order in which the program would add it up, and the weights
+are multiplied into the queries as the program does; what is left is `dot`.
 """
 
 import tempfile
@@ -79,8 +79,6 @@ def _whitened(session: Any, folder: Path, arrays: dict[str, Any], ids: Sequence[
     place.write_bytes(files.read(session.manifest.url(basis.url)))
     raw, packed = folder / "raw.safetensors", folder / "queries.segment"
     write_batch(raw, arrays, ids=ids)
-    Tool(session.settings.tool).call(
-        "pack", str(packed), str(raw), "--encoding=f32", f"--basis-from={place}"
-    )
+    Tool(session.settings.tool).call("pack", str(packed), str(raw), "--encoding=f32", f"--basis-from={place}")
     segment = Segment(packed)
     return {layer.name: segment.values(number) for number, layer in enumerate(segment.layers)}, basis.digest

@@ -1,6 +1,7 @@
 """What runs on a worker: the program, asked about a working store of the node's cache."""
 
 import ctypes
+import json
 import os
 import shutil
 import signal
@@ -16,6 +17,7 @@ import ray
 import xxhash
 from numpy.typing import NDArray
 
+from lorif.page import bfloat16
 from lorif.ray import files
 from lorif.ray.cache import Common, NodeCache, Unit
 from lorif.ray.catalog import digest_of
@@ -24,10 +26,10 @@ from lorif.ray.errors import ClusterError, SegmentsUnreadableError
 from lorif.ray.files import Ranges
 from lorif.ray.settings import Settings
 from lorif.segment import IDENTIFIER_INDEX, NORMS, Segment
-from lorif.page import bfloat16
 from lorif.tool import EnvironmentFailedError, StoreDamagedError, Tool, ToolError
 
 _PR_SET_PDEATHSIG = 1
+_prctl = ctypes.CDLL(None).prctl
 
 
 @dataclass(frozen=True)
@@ -114,14 +116,14 @@ def report(urls: Sequence[tuple[str, str]], settings: Settings) -> NodeReport:
 
 def _die_with_parent() -> None:
     """A killed worker must not leave its program behind, which would keep processors and disks busy."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def run_tool(tool: Tool, *arguments: str) -> tuple[bytes, tuple[str, ...]]:
     """What the program prints, and its remarks; it ends when this process does."""
-    with subprocess.Popen(  # noqa: PLW1509 - one call of prctl between fork and exec
+    with subprocess.Popen(
         [tool.path, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        preexec_fn=_die_with_parent,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call of a function that is loaded already
     ) as process:  # fmt: skip
         try:
             output, complaint = process.communicate()
@@ -168,9 +170,7 @@ def ask(unit: Unit, common: Common, question: Question, settings: Settings) -> U
         seconds = time.monotonic() - started
         output = (Path(folder) / "answer.jsonl").read_bytes()
         written = _deliver(scores, question, unit) if scores is not None else None
-    return UnitAnswer(
-        output, remarks, this_node(), held.fetched_bytes, held.seconds, seconds, found, scores=written
-    )
+    return UnitAnswer(output, remarks, this_node(), held.fetched_bytes, held.seconds, seconds, found, scores=written)
 
 
 def explain(unit: Unit, common: Common, question: Question, settings: Settings) -> tuple[bytes, str]:
@@ -211,8 +211,6 @@ def _given(question: Question, folder: Path, among: Sequence[str]) -> list[str]:
 
 
 def _json_ids(ids: Sequence[str]) -> str:
-    import json  # noqa: PLC0415 - the one use
-
     return json.dumps(list(ids))
 
 

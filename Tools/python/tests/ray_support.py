@@ -1,0 +1,219 @@
+"""A cluster of small nodes on the loopback, and collections with the store that they must agree with."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lorif.batch import Factors, write_batch
+from lorif.ray import Collection, Query, Settings, query
+from lorif.ray.query import CollectionAnswer
+from lorif.tool import Tool
+
+#: Rows of each segment; the shardings below put them together differently.
+SIZES = (70, 3, 130, 40, 1, 96, 60)
+LAYERS = {"a.qkv": (8, 6), "a.out": (5, 7), "b.up": (6, 6)}
+TOP, BOTTOM = 7, 3
+
+
+def quiet() -> None:
+    """Nothing leaves the machine, and nothing of a test stays in the home of who runs it."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
+
+
+def run(*arguments: object, tool: str | None = None) -> str:
+    """What the program prints."""
+    found = subprocess.run(
+        [tool or Tool().path, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+_NODE: dict[str, Any] = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
+_ATTEMPTS = 4
+
+
+def add_node(cluster: Any) -> Any:
+    """One more node, of one processor. Ray gives a node half a minute to start, which is short on a busy machine."""
+    for attempt in range(_ATTEMPTS):
+        try:
+            return cluster.add_node(num_cpus=1, **_NODE)
+        except Exception:
+            if attempt + 1 == _ATTEMPTS:
+                raise
+    raise AssertionError
+
+
+@contextmanager
+def started(nodes: int) -> Iterator[Any]:
+    """A cluster of a head that does no work and so many nodes, all on the loopback, and a driver that is connected."""
+    quiet()
+    import ray  # noqa: PLC0415 - reads the environment
+    from ray.cluster_utils import Cluster  # noqa: PLC0415
+
+    for attempt in range(_ATTEMPTS):
+        try:
+            cluster = Cluster(initialize_head=True, head_node_args={**_NODE, "num_cpus": 0, "include_dashboard": False})
+            break
+        except Exception:
+            if attempt + 1 == _ATTEMPTS:
+                raise
+    for _ in range(nodes):
+        add_node(cluster)
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        yield cluster
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+@dataclass(frozen=True)
+class Library:
+    """Batches, their segments, one store with all of them, and queries."""
+
+    folder: Path
+    batches: tuple[Path, ...]
+    segments: tuple[Path, ...]
+    store: Path
+    queries: Path
+
+    @property
+    def curvature(self) -> str:
+        """The store's active curvature."""
+        (file,) = (self.store / "curvature").iterdir()
+        return file.stem
+
+    def collection(self, path: Path, shards: Sequence[Sequence[int]]) -> Collection:
+        """A collection with these segments in each shard, and the store's curvature."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        collection = Collection(path)
+        collection.create()
+        for number, members in enumerate(shards):
+            if members:
+                collection.add(*(self.segments[each] for each in members), shards=1)
+            else:
+                empty = path.parent / f"empty-{number}.lorif"
+                run("create", empty, "--layers", self.batches[0], *self.design)
+                collection.add(empty)
+        collection.use_curvature(self.store)
+        return collection
+
+    @property
+    def design(self) -> list[str]:
+        """Options with which the store was made."""
+        return json.loads((self.folder / "design.json").read_text())
+
+    def alone(self, request: Sequence[str], kernel: str | None, *, store: Path | None = None) -> str:
+        """What the program says of the one store."""
+        options = [*request, "--format=jsonl", *([f"--kernel={kernel}"] if kernel else [])]
+        return run("query", store or self.store, *options)
+
+
+def make_library(
+    folder: Path, design: Sequence[str], *, dense: bool = False, fit: Sequence[str] = ("--rank=12",)
+) -> Library:
+    """A library in a folder; `design` are options of `lorif pack`."""
+    folder.mkdir(parents=True)
+    (folder / "design.json").write_text(json.dumps(list(design)))
+    random = np.random.default_rng(11)
+    names = [f"ex-{number:04}" for number in random.permutation(sum(SIZES))]
+    batches, segments = [], []
+    start = 0
+    first: dict[str, Any] = {}
+    scales = {name: 10.0**place for place, name in enumerate(LAYERS)}
+    for number, size in enumerate(SIZES):
+        arrays = _rows(random, size, scales, dense=dense)
+        if number == 5:
+            # Equal rows score equally: ids must decide, across segments and shards.
+            arrays = {name: _with_copies(value, first[name]) for name, value in arrays.items()}
+        if number == 0:
+            first = arrays
+        ids = names[start : start + size]
+        records = [{"source": "ABC"[row % 3], "length": start + row} for row in range(size)]
+        if number == 3:
+            records = [{"length": row} for row in range(size)]
+        batch = folder / f"batch-{number}.safetensors"
+        write_batch(batch, arrays, ids=ids, records=records)
+        batches.append(batch)
+        start += size
+    if any(option.startswith("--whiten-from") for option in design):
+        run("create", folder / "basis.lorif", *design)
+        design = [f"--basis-from={folder / 'basis.lorif'}", *(each for each in design if "whiten" not in each)]
+        (folder / "design.json").write_text(json.dumps(list(design)))
+    for number, batch in enumerate(batches):
+        segment = folder / f"part-{number}.segment"
+        run("pack", segment, batch, *design)
+        segments.append(segment)
+    store = folder / "store.lorif"
+    if (folder / "basis.lorif").exists():
+        shutil.copytree(folder / "basis.lorif", store)
+    run("attach", store, *segments)
+    run("fit", store, *fit)
+    queries = folder / "queries.safetensors"
+    asked = {name: random.standard_normal((5, *shape)).astype(np.float32) for name, shape in LAYERS.items()}
+    groups = [{"task": "xy"[row % 2]} for row in range(5)]
+    write_batch(queries, asked, ids=[f"q{row}" for row in range(5)], records=groups)
+    return Library(folder, tuple(batches), tuple(segments), store, queries)
+
+
+def _rows(random: np.random.Generator, count: int, scales: dict[str, float], *, dense: bool) -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for name, (d1, d2) in LAYERS.items():
+        left, right = (random.standard_normal((count, d, 2)).astype(np.float32) for d in (d1, d2))
+        left *= np.float32(scales[name])
+        rows[name] = (left @ right.swapaxes(1, 2)).astype(np.float32) if dense else Factors(left, right)
+    return rows
+
+
+def _with_copies(value: Any, first: Any) -> Any:
+    if isinstance(value, Factors):
+        return Factors(*(_with_copies(mine, theirs) for mine, theirs in zip(value, first, strict=True)))
+    value = value.copy()
+    value[:20] = first[:20]
+    return value
+
+
+def settings(folder: Path, **changed: Any) -> Settings:
+    """One task a segment, unless said, and a cache of its own for every node."""
+    given: dict[str, Any] = {"cache": f"{folder}/cache-{{node}}", "unit_bytes": 1, "cpus": 1, "straggler_seconds": 60.0}
+    return Settings(**(given | changed))
+
+
+def ask(collection: Collection, folder: Path, request: Query, **changed: Any) -> CollectionAnswer:
+    """A query, as the tests ask it."""
+    return query(collection, request, settings=settings(folder, **changed))
+
+
+def wait_until(condition: Any, seconds: float = 60.0) -> None:
+    """Until something holds; never for longer."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to pass"
+        time.sleep(0.05)
+
+
+def slow_tool(folder: Path) -> tuple[str, Path, Path]:
+    """The program behind a gate: a query begins with a mark in a folder, and goes on when a file is there.
+
+    Gives the program, the folder of marks, and the file.
+    """
+    marks, gate, path = folder / "marks", folder / "gate", folder / "lorif-behind-a-gate"
+    marks.mkdir()
+    path.write_text(
+        "#!/bin/sh\n"
+        f'if [ "$1" = query ]; then echo $PPID > {marks}/$$; while [ ! -e {gate} ]; do sleep 0.1; done; fi\n'
+        f'exec {Tool().path} "$@"\n'
+    )
+    path.chmod(0o755)
+    return str(path), marks, gate

@@ -1,0 +1,289 @@
+"""Queries of collections against the store with the same rows, on a cluster of three nodes on the loopback."""
+
+import pytest
+
+ray = pytest.importorskip("ray", reason="Ray is not installed; its queries stay UNTESTED: pip install '.[ray]'")
+
+import json  # noqa: E402
+from collections.abc import Iterator, Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+import fsspec  # noqa: E402
+import numpy as np  # noqa: E402
+from lorif.batch import write_batch  # noqa: E402
+from lorif.ray import Collection, CollectionRefusedError, Query, explain_query  # noqa: E402
+from lorif.ray.query import CollectionAnswer  # noqa: E402
+from lorif.tool import InputRefusedError, WrongUsageError  # noqa: E402
+from ray_support import BOTTOM, SIZES, TOP, Library, ask, make_library, run, settings, started  # noqa: E402
+from safetensors import safe_open  # noqa: E402
+
+SHARDINGS = {
+    "one": [[0, 1, 2, 3, 4, 5, 6]],
+    "three": [[0, 1], [2, 3], [4, 5, 6]],
+    "seven": [[0], [1], [2], [3], [4], [5], [6]],
+    "uneven": [[0, 1, 2, 3, 4], [5], [6]],
+    "with an empty one": [[0, 1, 2], [], [3, 4, 5, 6]],
+}
+METHODS = (
+    "influence", "dot", "cosine", "normalized-dot", "l2", "whitened-dot", "self-influence", "relatif", "influence-cosine",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    with started(3) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    return make_library(tmp_path_factory.mktemp("library") / "f16", ["--encoding=f16"])
+
+
+@pytest.fixture(scope="module")
+def seven(library: Library, cluster: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Collection, Path]:
+    folder = tmp_path_factory.mktemp("seven")
+    return library.collection(folder / "c.json", SHARDINGS["seven"]), folder
+
+
+def options(request: Query, queries: Path | None) -> list[str]:
+    return [*([str(queries)] if queries else []), *request.options()]
+
+
+def agree(library: Library, answer: CollectionAnswer, request: Query) -> None:
+    queries = None if request.queries is None else Path(request.queries)
+    assert answer.text == library.alone(options(request, queries), answer.totals.kernel)
+    assert answer.is_complete
+
+
+@pytest.mark.parametrize("name", SHARDINGS)
+def test_any_sharding_answers_as_the_one_store(library: Library, cluster: Any, name: str, tmp_path: Path) -> None:
+    collection = library.collection(tmp_path / "c.json", SHARDINGS[name])
+    for method in ("influence", "relatif"):
+        request = Query(library.queries, method, TOP, BOTTOM)
+        agree(library, ask(collection, tmp_path, request), request)
+    # As few tasks as there are nodes that work: shards are put together.
+    request = Query(library.queries, "dot", TOP, BOTTOM)
+    answer = ask(collection, tmp_path, request, unit_bytes=None)
+    agree(library, answer, request)
+    assert len(answer.totals.units) <= 3
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_answers_as_the_one_store(library: Library, seven: tuple[Collection, Path], method: str) -> None:
+    request = Query(None if method == "self-influence" else library.queries, method, TOP, BOTTOM)
+    answer = ask(*seven, request)
+    assert len(answer.totals.units) == len(SIZES)
+    agree(library, answer, request)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"relative_dampings": (0.1, 10.0), "layers": ("a.*",)},
+        {"dampings": (3.0,)},
+        {"aggregate": "mean"},
+        {"aggregate": "max", "aggregate_by": "task"},
+        {"where": "source = 'A' and length > 20"},
+        {"where": "length > 250 and length < 260"},
+        {"per_layer": True, "layers": ("attention=a.*", "b.up")},
+        {"method": "dot", "kernel": "tiles", "top": 1000},
+        {"method": "dot", "kernel": "pages"},
+    ],
+    ids=str,
+)
+def test_options_mean_what_they_mean_to_the_program(
+    library: Library, seven: tuple[Collection, Path], more: dict[str, Any]
+) -> None:
+    request = Query(**({"queries": library.queries, "top": TOP, "bottom": BOTTOM} | more))
+    agree(library, ask(*seven, request), request)
+
+
+def test_groups_are_added_up(library: Library, seven: tuple[Collection, Path]) -> None:
+    request = Query(library.queries, "influence", TOP, group_by="source")
+    answer = ask(*seven, request)
+    expected = library.alone(options(request, library.queries), answer.totals.kernel)
+    mine, theirs = ([json.loads(line) for line in text.splitlines()] for text in (answer.text, expected))
+    assert [each for each in mine if each["direction"] == "top"] == [
+        each for each in theirs if each["direction"] == "top"
+    ]
+    for found, wanted in zip(*([x for x in part if x["direction"] == "group"] for part in (mine, theirs)), strict=True):
+        for key in ("query", "rank", "group", "examples", "highest", "top"):
+            assert found[key] == wanted[key]
+        scale = found["examples"] * max(abs(found["highest"]), 1e-30)
+        assert abs(found["sum"] - wanted["sum"]) <= 1e-12 * scale
+        assert abs(found["mean"] - wanted["mean"]) <= 1e-12 * scale
+
+
+def test_examples_are_queries_wherever_they_are(library: Library, seven: tuple[Collection, Path]) -> None:
+    names = [
+        json.loads(library.batches[batch].with_suffix(".jsonl").read_text().splitlines()[row])["id"]
+        for batch, row in ((5, 30), (0, 3))
+    ]
+    request = Query(method="cosine", top=TOP, by_id=names)
+    answer = ask(*seven, request)
+    alone = [*request.options(), *(f"--by-id={name}" for name in names)]
+    assert answer.text == library.alone(alone, answer.totals.kernel)
+    with pytest.raises(InputRefusedError, match="nobody"):
+        ask(*seven, Query(by_id=["nobody"]))
+
+
+def test_some_examples_only(library: Library, seven: tuple[Collection, Path], tmp_path: Path) -> None:
+    names = [
+        json.loads(line)["id"]
+        for batch in (0, 2, 6)
+        for line in library.batches[batch].with_suffix(".jsonl").read_text().splitlines()[::9]
+    ]
+    listed = tmp_path / "ids.json"
+    listed.write_text(json.dumps(names))
+    request = Query(library.queries, top=TOP, bottom=BOTTOM, among=names)
+    answer = ask(*seven, request)
+    alone = [*options(request, library.queries), f"--among={listed}"]
+    assert answer.text == library.alone(alone, answer.totals.kernel)
+    with pytest.raises(InputRefusedError, match="1 ids name no example: 'nobody'"):
+        ask(*seven, Query(library.queries, among=[*names, "nobody"]))
+
+
+def test_all_scores_are_in_a_file_for_each_shard(library: Library, cluster: Any, tmp_path: Path) -> None:
+    collection = library.collection(tmp_path / "c.json", SHARDINGS["with an empty one"])
+    request = Query(library.queries, top=2, scores=str(tmp_path / "scores"))
+    answer = ask(collection, tmp_path, request)
+    index = json.loads(Path(answer.index or "").read_text())
+    alone = tmp_path / "alone.safetensors"
+    library.alone([*options(request, library.queries), f"--scores={alone}"], answer.totals.kernel)
+    with safe_open(alone, "np") as file:
+        expected, ids = file.get_tensor("scores"), json.loads(file.metadata()["example_ids"])
+    parts, names = [], []
+    for each in index["files"]:
+        with safe_open(tmp_path / "scores" / each["file"], "np") as file:
+            parts.append(file.get_tensor("scores"))
+            names += json.loads(file.metadata()["example_ids"])
+        assert each["firstColumn"] == sum(part.shape[1] for part in parts[:-1])
+        assert each["columns"] == parts[-1].shape[1]
+    assert [each["columns"] for each in index["files"]] == [203, 197]
+    assert names == ids
+    assert (np.concatenate(parts, axis=1) == expected).all()
+    assert index["columns"] == sum(SIZES)
+
+
+def test_deleted_rows_stay_deleted(library: Library, cluster: Any, tmp_path: Path) -> None:
+    store = tmp_path / "less.lorif"
+    run("copy", library.store, store)
+    run("delete", store, "--where", "source = 'B'")
+    run("fit", store, "--rank=9")
+    collection = Collection(tmp_path / "c.json")
+    collection.create()
+    collection.add(store, shards=3)
+    collection.use_curvature(store)
+    for method in ("influence", "relatif", "whitened-dot"):
+        request = Query(library.queries, method, TOP, BOTTOM)
+        answer = ask(collection, tmp_path, request)
+        assert answer.text == library.alone(options(request, library.queries), answer.totals.kernel, store=store)
+
+
+@pytest.mark.parametrize("design", ["q4", "int8", "whitened"])
+def test_other_stores(design: str, cluster: Any, tmp_path: Path) -> None:
+    made = [f"--encoding={design}"]
+    if design == "whitened":
+        # The sample is the first batch that the library writes.
+        made = ["--encoding=q2", "--rank=2", f"--whiten-from={tmp_path / 'library' / 'batch-0.safetensors'}"]
+    fitted: Sequence[str] = ["--exact"] if design == "int8" else ["--rank=12"]
+    library = make_library(tmp_path / "library", made, dense=design == "whitened", fit=fitted)
+    collection = library.collection(tmp_path / "c.json", SHARDINGS["three"])
+    for method in ("influence", "relatif", "whitened-dot"):
+        request = Query(library.queries, method, TOP, BOTTOM)
+        agree(library, ask(collection, tmp_path, request), request)
+    with pytest.raises(CollectionRefusedError, match="whitened-cosine"):
+        ask(collection, tmp_path, Query(library.queries, "whitened-cosine"))
+    request = Query(library.queries, "whitened-cosine", TOP)
+    one = ask(library.collection(tmp_path / "one.json", SHARDINGS["one"]), tmp_path, request, unit_bytes=1 << 30)
+    agree(library, one, request)
+
+
+def test_segments_elsewhere_are_copied_once(library: Library, cluster: Any, tmp_path: Path) -> None:
+    # A file system of fsspec's that all processes see.
+    far = f"local://{tmp_path}/far"
+    for path in library.segments:
+        fsspec.filesystem("local").makedirs(f"{tmp_path}/far", exist_ok=True)
+        (tmp_path / "far" / path.name).write_bytes(path.read_bytes())
+    collection = Collection(f"{far}/c.json")
+    collection.create()
+    collection.add(*(f"{far}/{path.name}" for path in library.segments))
+    request = Query(library.queries, "cosine", TOP)
+    first = ask(collection, tmp_path, request)
+    agree(library, first, request)
+    size = sum(path.stat().st_size for path in library.segments)
+    assert first.totals.report()["fetchedBytes"] == size
+    again = ask(collection, tmp_path, request)
+    agree(library, again, request)
+    assert again.totals.report()["fetchedBytes"] == 0
+    assert {unit.shards: unit.node for unit in again.totals.units} == {
+        unit.shards: unit.node for unit in first.totals.units
+    }
+
+
+def test_what_the_program_refuses_is_refused(library: Library, seven: tuple[Collection, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputRefusedError, match="no example passes"):
+        ask(*seven, Query(library.queries, where="length > 100000"))
+    with pytest.raises(InputRefusedError, match="sourse"):
+        ask(*seven, Query(library.queries, where="sourse = 'A'"))
+    with pytest.raises(WrongUsageError):
+        ask(*seven, Query(library.queries, dampings=(1.0,), relative_dampings=(1.0,)))
+    other = tmp_path / "other.safetensors"
+    write_batch(other, {"elsewhere": np.ones((1, 3, 3), np.float32)})
+    with pytest.raises(InputRefusedError, match="elsewhere"):
+        ask(*seven, Query(other))
+    with pytest.raises(CollectionRefusedError, match="no such collection"):
+        ask(Collection(tmp_path / "none.json"), tmp_path, Query(library.queries))
+    bare = Collection(tmp_path / "bare.json")
+    bare.create()
+    with pytest.raises(CollectionRefusedError, match="no rows"):
+        ask(bare, tmp_path, Query(library.queries))
+    bare.add(library.segments[0])
+    with pytest.raises(CollectionRefusedError, match="needs curvature"):
+        ask(bare, tmp_path, Query(library.queries))
+
+
+def test_a_plan_adds_up_what_the_units_would_do(library: Library, seven: tuple[Collection, Path]) -> None:
+    collection, folder = seven
+    plan = explain_query(collection, Query(library.queries), settings=settings(folder))
+    assert (plan["units"], plan["rows"], plan["unread"]) == (7, sum(SIZES), [])
+    report = json.loads(run("query", library.store, library.queries, "--explain", "--json"))
+    assert plan["flops"] == report["flops"]
+    assert plan["bytes"] == report["bytes"]
+
+
+def test_nothing_is_said_to_anybody_else(cluster: Any) -> None:
+    """Every connection of every process of the cluster has both its ends on the loopback."""
+    peers = set()
+    for process in cluster.list_all_nodes():
+        for infos in process.all_processes.values():
+            for info in infos:
+                peers |= _peers(info.process.pid)
+    assert peers
+    assert all(peer.startswith("127.") or peer in ("::1", "0.0.0.0", "::") for peer in peers), peers  # noqa: S104
+
+
+def _peers(process: int) -> set[str]:
+    """Remote addresses of a process's TCP sockets."""
+    sockets = set()
+    for each in Path(f"/proc/{process}/fd").iterdir():
+        try:
+            name = str(each.readlink())
+        except OSError:
+            continue
+        if name.startswith("socket:["):
+            sockets.add(name[8:-1])
+    found = set()
+    for kind in ("tcp", "tcp6"):
+        for row in Path(f"/proc/{process}/net/{kind}").read_text().splitlines()[1:]:
+            fields = row.split()
+            if fields[9] in sockets:
+                raw = bytes.fromhex(fields[2].split(":")[0])
+                words = b"".join(raw[at : at + 4][::-1] for at in range(0, len(raw), 4))
+                if kind == "tcp6" and words[:12] != bytes(10) + b"\xff\xff":
+                    found.add("::1" if words == bytes(15) + b"\1" else "::" if not any(words) else words.hex())
+                else:
+                    found.add(".".join(map(str, words[-4:])))
+    return found
