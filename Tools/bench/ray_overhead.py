@@ -99,8 +99,8 @@ def main() -> int:
     request = Query(asked, "dot", top=10)
     started = time.monotonic()
     ray.init(
-        num_cpus=os.cpu_count(), object_store_memory=200 << 20, include_dashboard=False, log_to_driver=False,
-        _node_ip_address="127.0.0.1",
+        address="local", num_cpus=os.cpu_count(), object_store_memory=200 << 20, include_dashboard=False,
+        log_to_driver=False, _node_ip_address="127.0.0.1",
     )  # fmt: skip
     up = time.monotonic() - started
     query(collection, request, settings=settings)

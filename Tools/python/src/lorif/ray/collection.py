@@ -65,7 +65,7 @@ class Collection:
         return load(self.url)
 
     def add(self, *sources: str | Path, shards: int | None = None) -> Manifest:
-        """Adds stores and segments, each a shard; with `shards`, each store and all segments together in so many parts.
+        """Adds stores and segments, each a shard, and the `.basis` of whitened segments; with `shards`, each store and all segments together in so many parts.
 
         One commit adds all or nothing. What is there already adds nothing, so that a call can be repeated.
         """
@@ -75,6 +75,9 @@ class Collection:
         found: list[Shard] = []
         loose: list[SegmentEntry] = []
         for source in map(str, sources):
+            if source.endswith(".basis"):
+                basis = NamedFile(**_named(source, _open(source, _AnyFile)))
+                continue
             if source.endswith(".segment"):
                 entry, given = read_segment(source)
                 loose.append(entry)
@@ -95,9 +98,13 @@ class Collection:
         if schema is None:
             raise CollectionRefusedError("the first that is added must have layers; these stores are empty")
         digest = read_schema(schema)[2]
+        if basis is not None and basis.digest != digest:
+            raise CollectionRefusedError(
+                f"{basis.url}: expected the basis {digest} of the segments, found {basis.digest}"
+            )
         if digest and basis is None and manifest.basis is None:
             raise CollectionRefusedError(
-                f"the segments are in the basis {digest} and no store brings its file: add a store of theirs first"
+                f"the segments are in the basis {digest}: name its .basis file as well, or a store of theirs"
             )
         return commit(self.url, manifest.adding(found, schema, basis), replacing=manifest)
 

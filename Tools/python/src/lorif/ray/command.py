@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,7 +12,7 @@ from lorif.ray.collection import Collection
 from lorif.ray.errors import CollectionError
 from lorif.ray.fit import fit
 from lorif.ray.ingest import PackOptions, ingest
-from lorif.ray.query import Query, explain_query, query, wait_for_cluster
+from lorif.ray.query import Query, connect, explain_query, query
 from lorif.ray.settings import Settings
 from lorif.store import Method
 from lorif.tool import ToolError
@@ -85,7 +84,9 @@ def _collection_parser(commands: Any) -> None:
 
     verb("create", _create, "Make an empty collection.")
     adds = verb("add", _add, "Add stores or segments by one commit; what is there already adds nothing.")
-    adds.add_argument("sources", nargs="+", metavar="STORE|SEGMENT", help="paths or URLs; segments end in .segment")
+    adds.add_argument(
+        "sources", nargs="+", metavar="STORE|SEGMENT|BASIS", help="paths or URLs; of whitened segments the .basis"
+    )
     adds.add_argument(
         "--shards", type=int, metavar="N", help="make N shards of each store, or of the segments together"
     )
@@ -274,7 +275,7 @@ def _query(options: argparse.Namespace) -> int:
         guarantee=options.guarantee, kernel=options.kernel, read=options.read, memory=options.memory,
         deadline=options.deadline,
     )  # fmt: skip
-    wait_for_cluster(options.address)
+    connect(options.address)
     if options.explain == "plan":
         print(json.dumps(explain_query(options.collection, request, settings=_settings(options)), indent=1))
         return 0
@@ -303,7 +304,7 @@ def _ids(path: str) -> list[str]:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    wait_for_cluster(options.address)
+    connect(options.address)
     fitted = fit(
         options.collection, rank=options.rank, exact=options.exact, passes=options.passes, seed=options.seed,
         gram_limit=options.gram_limit, settings=_settings(options), progress=_progress("layers"),
@@ -316,11 +317,11 @@ def _fit(options: argparse.Namespace) -> int:
 
 
 def _ingest(options: argparse.Namespace) -> int:
-    wait_for_cluster(options.address)
+    connect(options.address)
     pack = PackOptions(options.encoding, options.rank, options.energy, options.layers_of, options.basis_from)
     done = ingest(
         options.target, options.batches, folder=options.segments, options=pack, batches_per_segment=options.per_segment,
-        settings=replace(_settings(options), cpus=options.cpus or 1), progress=_progress("segments"),
+        settings=_settings(options), progress=_progress("segments"),
     )  # fmt: skip
     print(
         f"{done.rows:,} rows in {len(done.segments):,} segments, {done.already_there} of them packed before, in "

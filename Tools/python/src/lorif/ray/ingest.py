@@ -8,7 +8,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import xxhash
@@ -103,6 +103,8 @@ def ingest(
     collection unless said, and required for a store. Nothing is committed unless everything was packed.
     """
     settings, options, started = settings or Settings(), options or PackOptions(), time.monotonic()
+    # Packing uses little more than one processor.
+    settings = replace(settings, cpus=settings.cpus or 1)
     if not batches:
         raise CollectionRefusedError("no batches given")
     url = target.url if isinstance(target, Collection) else str(target)
@@ -126,7 +128,8 @@ def ingest(
         raise IncompleteError("; ".join(f"{each.job.argument[0]}: {each.reason}" for each in failed))
     results = [packed[group] for group in groups]
     segments = list(dict.fromkeys(result.entry.url for result in results))
-    generation = _commit(collection, url, segments)
+    basis = [options.basis_from] if (options.basis_from or "").endswith(".basis") else []
+    generation = _commit(collection, url, [*basis, *segments], settings)
     return Ingested(
         tuple(segments), sum(result.entry.rows for result in results), sum(not each.was_there for each in results),
         sum(each.was_there for each in results), time.monotonic() - started, generation,
@@ -134,16 +137,16 @@ def ingest(
     )  # fmt: skip
 
 
-def _commit(collection: Collection | None, url: str, segments: Sequence[str]) -> int:
+def _commit(collection: Collection | None, url: str, sources: Sequence[str], settings: Settings) -> int:
     if collection is None:
-        local = [str(files.local_path(each) or "") for each in segments]
+        local = [str(files.local_path(each) or "") for each in sources if each.endswith(".segment")]
         if not all(local):
             raise CollectionRefusedError("a store takes segments from local paths only; use a collection")
-        output = Tool(None).call("attach", str(Path(url).absolute()), *local, "--json").output
+        output = Tool(settings.tool).call("attach", str(Path(url).absolute()), *local, "--json").output
         return int(json.loads(output)["generation"])
     if not files.exists(collection.url):
         collection.create()
-    return collection.add(*segments).generation
+    return collection.add(*sources).generation
 
 
 def _size(url: str) -> int:

@@ -1,6 +1,7 @@
 """A query over a collection: planned here, scored by the program on the nodes that have the bytes, merged here."""
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +13,7 @@ import ray
 from lorif.answers import Answer, Hit, Ranking
 from lorif.ray.cache import Common, Unit
 from lorif.ray.collection import Collection
-from lorif.ray.errors import CollectionRefusedError, IncompleteError
+from lorif.ray.errors import ClusterError, CollectionRefusedError, IncompleteError
 from lorif.ray.manifest import Manifest
 from lorif.ray.merge import merged
 from lorif.ray.placement import common_of, located, plan_units, split
@@ -25,6 +26,8 @@ from lorif.ray.worker import NodeReport, Question, UnitAnswer, ask, explain, rep
 from lorif.tool import InputRefusedError
 
 _CURVATURE_METHODS = ("influence", "self-influence", "relatif", "influence-cosine")
+#: Units that are asked for a plan until one has rows that the question is about.
+_PROBES = 16
 _SCALED_METHODS = ("whitened-dot", "whitened-cosine")
 
 
@@ -256,7 +259,8 @@ def explain_query(
     plans: list[tuple[Unit, dict[str, Any], str]] = []
 
     def collect(job: Job, answer: tuple[bytes, str]) -> None:
-        plans.append((job.argument, json.loads(answer[0]), answer[1]))
+        if answer[0]:
+            plans.append((job.argument, json.loads(answer[0]), answer[1]))
 
     failed = session.run(explain, jobs, session.common, question, session.settings, on_result=collect)
     plans.sort(key=lambda each: each[0].first_row)
@@ -330,7 +334,7 @@ def open_session(manifest: Manifest, settings: Settings, started: float, deadlin
     usable = {name: each for name, each in reports.items() if each.problem is None}
     if not usable:
         problems = sorted({each.problem for each in reports.values() if each.problem})
-        raise CollectionRefusedError("no node can work: " + ("; ".join(problems) or "none has answered"))
+        raise ClusterError("no node can work: " + ("; ".join(problems) or "none has answered"))
     nodes = {name: node for name, node in alive_nodes().items() if name in usable}
     end = None if deadline is None else started + deadline
     return _Session(manifest, common_of(manifest), nodes, usable, settings, started, end)
@@ -357,15 +361,15 @@ def _fields(manifest: Manifest, request: Query) -> frozenset[str]:
 
 def _kernel(session: _Session, jobs: Sequence[Job], question: Question) -> str:
     """What the program plans for the largest unit that can be read."""
-    for job in sorted(jobs, key=lambda job: -job.bytes)[: session.settings.attempts]:
-        plans: list[dict[str, Any]] = []
+    for job in sorted(jobs, key=lambda job: -job.bytes)[:_PROBES]:
+        plans: list[bytes] = []
         probe = Job(job.argument, job.bytes, job.wanted, job.able)
         session.run(
             explain, [probe], session.common, question, session.settings,
-            on_result=lambda _, answer, plans=plans: plans.append(json.loads(answer[0])),
+            on_result=lambda _, answer, plans=plans: plans.append(answer[0]),
         )  # fmt: skip
-        if plans:
-            return str(plans[0]["kernel"])
+        if plans and plans[0]:
+            return str(json.loads(plans[0])["kernel"])
     return "tiles"
 
 
@@ -405,7 +409,12 @@ def _remarks(manifest: Manifest, answers: Sequence[tuple[Unit, UnitAnswer]], que
     return tuple(said)
 
 
-def wait_for_cluster(address: str | None) -> None:
-    """Connects to a cluster, or starts one on this machine alone."""
-    if not ray.is_initialized():
-        ray.init(address=address, log_to_driver=False, include_dashboard=False if address is None else None)
+def connect(address: str | None) -> None:
+    """Connects to a cluster by its address or RAY_ADDRESS; without either, starts one on this machine alone."""
+    if ray.is_initialized():
+        return
+    if address is None and "RAY_ADDRESS" not in os.environ:
+        # Said plainly: left to itself, Ray would look for a cluster that somebody else has started here.
+        ray.init(address="local", log_to_driver=False, include_dashboard=False)
+    else:
+        ray.init(address=address, log_to_driver=False)

@@ -34,7 +34,7 @@ class Node:
     processors: float
 
 
-@dataclass
+@dataclass(eq=False)
 class Job:
     """One task; `argument` is what differs between tasks.
 

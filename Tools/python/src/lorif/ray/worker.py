@@ -164,7 +164,7 @@ def ask(unit: Unit, common: Common, question: Question, settings: Settings) -> U
         except StoreDamagedError as error:
             raise _blame(unit, held.path, cache, error) from None
         except ToolError as error:
-            if error.code == 3 and str(error).endswith("no example passes the condition"):
+            if _says_nothing_passes(error):
                 return UnitAnswer(b"", (), this_node(), held.fetched_bytes, held.seconds, 0.0, nothing_passed=True)
             raise
         seconds = time.monotonic() - started
@@ -174,13 +174,16 @@ def ask(unit: Unit, common: Common, question: Question, settings: Settings) -> U
 
 
 def explain(unit: Unit, common: Common, question: Question, settings: Settings) -> tuple[bytes, str]:
-    """The plan of a unit as JSON, and the node."""
+    """The plan of a unit as JSON, and the node; no plan where no row of the unit is asked about."""
     tool, cache = _tool(settings), node_cache(settings)
+    found = among_unit(unit, question.among) if question.among is not None else ()
+    if question.among is not None and not found:
+        return b"", this_node()
     with (
         cache.holding(unit, common, with_curvature=question.needs_curvature) as held,
         tempfile.TemporaryDirectory(prefix="asking-", dir=cache.folder) as folder,
     ):
-        given = _given(question, Path(folder), among_unit(unit, question.among) if question.among is not None else ())
+        given = _given(question, Path(folder), found)
         if question.scores is not None:
             given.append(f"--scores={folder}/scores.{question.scores[1]}")
         arguments = ["query", str(held.path), *given, "--explain=plan", "--json", *_threads(settings)]
@@ -188,6 +191,15 @@ def explain(unit: Unit, common: Common, question: Question, settings: Settings) 
             return run_tool(tool, *arguments)[0], this_node()
         except StoreDamagedError as error:
             raise _blame(unit, held.path, cache, error) from None
+        except ToolError as error:
+            if _says_nothing_passes(error):
+                return b"", this_node()
+            raise
+
+
+def _says_nothing_passes(error: ToolError) -> bool:
+    """Whether a condition leaves no row of a unit, which is an answer as long as others have some."""
+    return error.code == 3 and str(error).endswith("no example passes the condition")
 
 
 def _threads(settings: Settings) -> list[str]:
