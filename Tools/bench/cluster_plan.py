@@ -188,7 +188,7 @@ def simulate(nodes: int, *, backups: bool, seed: int = 0, runs: int = 40) -> tup
     return float(np.median(times)), float(np.percentile(times, 95)), extra
 
 
-def _one_query(nodes: int, backups: bool, random: np.random.Generator) -> tuple[float, float]:
+def _one_query(nodes: int, backups: bool, random: np.random.Generator) -> tuple[float, float]:  # noqa: PLR0915
     speed = np.where(random.random(nodes) < 0.01, 5.0, 1.0)
     death = np.where(random.random(nodes) < 0.001, random.random(nodes), np.inf)
     work = 0.25 * random.lognormal(-(0.15**2) / 2, 0.15, 4 * nodes)

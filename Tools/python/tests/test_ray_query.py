@@ -26,7 +26,8 @@ SHARDINGS = {
     "with an empty one": [[0, 1, 2], [], [3, 4, 5, 6]],
 }
 METHODS = (
-    "influence", "dot", "cosine", "normalized-dot", "l2", "whitened-dot", "self-influence", "relatif", "influence-cosine",
+    "influence", "dot", "cosine", "normalized-dot", "l2", "whitened-dot", "self-influence", "relatif",
+    "influence-cosine",
 )  # fmt: skip
 
 

@@ -65,7 +65,9 @@ class Collection:
         return load(self.url)
 
     def add(self, *sources: str | Path, shards: int | None = None) -> Manifest:
-        """Adds stores and segments, each a shard, and the `.basis` of whitened segments; with `shards`, each store and all segments together in so many parts.
+        """Adds stores and segments, each a shard, and the `.basis` of whitened segments.
+
+        With `shards`, each store and all segments together are cut into so many shards of about equal size.
 
         One commit adds all or nothing. What is there already adds nothing, so that a call can be repeated.
         """
