@@ -99,12 +99,14 @@ class Library:
         path.parent.mkdir(parents=True, exist_ok=True)
         collection = Collection(path)
         collection.create()
+        basis = sorted((self.store / "basis").glob("*.basis"))
         for number, members in enumerate(shards):
             if members:
-                collection.add(*(self.segments[each] for each in members), shards=1)
+                collection.add(*basis, *(self.segments[each] for each in members), shards=1)
             else:
                 empty = path.parent / f"empty-{number}.lorif"
-                run("create", empty, "--layers", self.batches[0], *self.design)
+                if not empty.exists():
+                    run("create", empty, "--layers", self.batches[0], *self.design)
                 collection.add(empty)
         collection.use_curvature(self.store)
         return collection

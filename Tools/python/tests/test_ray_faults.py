@@ -356,9 +356,8 @@ def test_an_ingest_is_one_commit_and_can_be_repeated(library: Library, cluster: 
     store = tmp_path / "store.lorif"
     into = ingest(store, library.batches, folder=tmp_path / "parts", options=options, settings=settings(tmp_path))
     assert into.rows == sum(SIZES)
-    assert run("query", store, library.queries, *request.options()) == run(
-        "query", library.store, library.queries, *request.options()
-    )
+    given = [str(library.queries), *request.options()]
+    assert library.alone(given, None, store=store) == library.alone(given, None)
 
 
 def test_an_ingest_that_fails_commits_nothing(library: Library, cluster: Any, tmp_path: Path) -> None:

@@ -88,9 +88,7 @@ def test_every_method_answers_as_the_one_store(library: Library, seven: tuple[Co
         {"aggregate": "max", "aggregate_by": "task"},
         {"where": "source = 'A' and length > 20"},
         {"where": "length > 250 and length < 260"},
-        {"per_layer": True, "layers": ("attention=a.*", "b.up")},
         {"method": "dot", "kernel": "tiles", "top": 1000},
-        {"method": "dot", "kernel": "pages"},
     ],
     ids=str,
 )
@@ -115,6 +113,21 @@ def test_groups_are_added_up(library: Library, seven: tuple[Collection, Path]) -
         scale = found["examples"] * max(abs(found["highest"]), 1e-30)
         assert abs(found["sum"] - wanted["sum"]) <= 1e-12 * scale
         assert abs(found["mean"] - wanted["mean"]) <= 1e-12 * scale
+
+
+def test_contributions_of_layers_add_up(library: Library, seven: tuple[Collection, Path]) -> None:
+    request = Query(library.queries, top=TOP, per_layer=True, layers=("attention=a.*", "b.up"))
+    answer = ask(*seven, request)
+    alone = library.alone(options(request, library.queries), answer.totals.kernel)
+    for line in alone.splitlines():
+        wanted = json.loads(line)
+        found = next(
+            each for each in answer.lines if (each["query"], each["rank"]) == (wanted["query"], wanted["rank"])
+        )
+        assert found | {"layers": None} == wanted | {"layers": None}
+        # Those of all listed rows are computed together, so that they are rounded otherwise.
+        for name, value in wanted["layers"].items():
+            assert found["layers"][name] == pytest.approx(value, abs=1e-6 * abs(wanted["score"]))
 
 
 def test_examples_are_queries_wherever_they_are(library: Library, seven: tuple[Collection, Path]) -> None:
@@ -195,11 +208,10 @@ def test_other_stores(design: str, cluster: Any, tmp_path: Path) -> None:
     for method in ("influence", "relatif", "whitened-dot"):
         request = Query(library.queries, method, TOP, BOTTOM)
         agree(library, ask(collection, tmp_path, request), request)
-    with pytest.raises(CollectionRefusedError, match="whitened-cosine"):
-        ask(collection, tmp_path, Query(library.queries, "whitened-cosine"))
-    request = Query(library.queries, "whitened-cosine", TOP)
-    one = ask(library.collection(tmp_path / "one.json", SHARDINGS["one"]), tmp_path, request, unit_bytes=1 << 30)
-    agree(library, one, request)
+    request = Query(library.queries, "whitened-cosine", TOP, BOTTOM)
+    answer = ask(collection, tmp_path, request)
+    agree(library, answer, request)
+    assert len(answer.totals.units) == 1
 
 
 def test_segments_elsewhere_are_copied_once(library: Library, cluster: Any, tmp_path: Path) -> None:

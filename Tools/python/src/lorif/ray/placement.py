@@ -1,8 +1,9 @@
 """Units of work: which segments are asked about together, and where their bytes are."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 
 from lorif.ray import files
 from lorif.ray.cache import Common, Unit
@@ -58,18 +59,18 @@ def plan_units(
     share = max(total / max(1, len(names)) * 1.05, max((segment.bytes for _, segment in entries), default=0))
     load = dict.fromkeys(names, 0)
     homes: dict[str, list[tuple[str, SegmentEntry]]] = {name: [] for name in names}
-    for shard, segment in entries:
-        ranked = sorted(names, key=lambda name: _rank(name, segment.digest))
-        having = [
-            name for name in ranked if name in reports and segment.digest in reports[name].cached | reports[name].near
-        ]
+    for group in _inseparable(entries, by_shard=one_per_shard):
+        first, size = group[0][1].digest, sum(segment.bytes for _, segment in group)
+        ranked = sorted(names, key=lambda name: _rank(name, first))
+        digests = {segment.digest for _, segment in group}
+        having = [name for name in ranked if name in reports and digests <= reports[name].cached | reports[name].near]
         order = [*having, *(name for name in ranked if name not in having)]
-        # Where nobody or only one has it the share does not matter as much as the bytes.
-        chosen = next((name for name in order if load[name] + segment.bytes <= share), order[0])
+        # Where only some have it, the bytes matter more than an equal share.
+        chosen = next((name for name in order if load[name] + size <= share), order[0])
         if having and len(having) < len(names):
             chosen = min(having, key=lambda name: load[name])
-        load[chosen] += segment.bytes
-        homes[chosen].append((shard, segment))
+        load[chosen] += size
+        homes[chosen] += group
     jobs = []
     for name in names:
         limit = settings.unit_bytes or max(_SMALLEST_UNIT, load[name] // _UNITS_PER_NODE + 1)
@@ -78,6 +79,17 @@ def plan_units(
             for unit in _units(homes[name], limit, one_per_shard=one_per_shard)
         ]
     return _with_fields(jobs, fields, reports) if fields else jobs
+
+
+def _inseparable(
+    entries: Sequence[tuple[str, SegmentEntry]], *, by_shard: bool
+) -> Iterator[list[tuple[str, SegmentEntry]]]:
+    """What has to be on one node: a segment, or a shard."""
+    if not by_shard:
+        yield from ([entry] for entry in entries)
+        return
+    for _, members in groupby(entries, key=lambda entry: entry[0]):
+        yield list(members)
 
 
 def _rank(node: str, digest: str) -> bytes:
@@ -123,13 +135,20 @@ def _with_fields(jobs: list[Job], fields: frozenset[str], reports: Mapping[str, 
         return jobs
     if not whole:
         # Together they may have them all; if not, the program says what is missing.
-        joined = _joined([job.argument for job in jobs])
-        return [_job(joined, reports, wanted=jobs[0].wanted)]
+        return [as_one(jobs, reports)]
     for place, job in enumerate(rest):
         taker = place % len(whole)
         unit = _joined([whole[taker].argument, job.argument])
         whole[taker] = _job(unit, reports, wanted=whole[taker].wanted)
     return whole
+
+
+def as_one(jobs: Sequence[Job], reports: Mapping[str, NodeReport]) -> Job:
+    """All units as one, on the node that has most of the bytes."""
+    homes: dict[frozenset[str], int] = {}
+    for job in jobs:
+        homes[job.wanted] = homes.get(job.wanted, 0) + job.bytes
+    return _job(_joined([job.argument for job in jobs]), reports, wanted=max(homes, key=lambda home: homes[home]))
 
 
 def _joined(units: Sequence[Unit]) -> Unit:

@@ -16,7 +16,7 @@ from lorif.ray.collection import Collection
 from lorif.ray.errors import ClusterError, CollectionRefusedError, IncompleteError
 from lorif.ray.manifest import Manifest
 from lorif.ray.merge import merged
-from lorif.ray.placement import common_of, located, plan_units, split
+from lorif.ray.placement import as_one, common_of, located, plan_units, split
 from lorif.ray.scheduler import Failed, Job, Node, Scheduler, alive_nodes, on_every_node
 from lorif.ray.scores import write_index
 from lorif.ray.settings import Settings
@@ -28,7 +28,6 @@ from lorif.tool import InputRefusedError
 _CURVATURE_METHODS = ("influence", "self-influence", "relatif", "influence-cosine")
 #: Units that are asked for a plan until one has rows that the question is about.
 _PROBES = 16
-_SCALED_METHODS = ("whitened-dot", "whitened-cosine")
 
 
 @dataclass(frozen=True)
@@ -112,6 +111,8 @@ class Totals:
     planning_seconds: float
     elapsed_seconds: float
     kernel: str | None
+    #: Bytes copied to workers before, to plan.
+    probed_bytes: int = 0
 
     @property
     def slowest(self) -> UnitReport | None:
@@ -126,7 +127,7 @@ class Totals:
             "nodes": len({unit.node for unit in self.units}),
             "rows": sum(unit.rows for unit in self.units),
             "bytes": sum(unit.bytes for unit in self.units),
-            "fetchedBytes": sum(unit.fetched_bytes for unit in self.units),
+            "fetchedBytes": self.probed_bytes + sum(unit.fetched_bytes for unit in self.units),
             "kernel": self.kernel,
             "planningSeconds": self.planning_seconds,
             "workerSeconds": sum(unit.store_seconds + unit.tool_seconds for unit in self.units),
@@ -204,10 +205,10 @@ def query(
     `require_complete`. What the program refuses is raised as its ToolError.
     """
     session, request, jobs, question = _prepared(collection, request, settings or Settings())
-    kernel = request.kernel
+    kernel, probed = request.kernel, 0
     if not kernel and len(jobs) > 1:
         # The choice depends on the number of rows; all units must make the same.
-        kernel = _kernel(session, jobs, question)
+        kernel, probed = _kernel(session, jobs, question)
         question = replace(question, options=(*question.options, f"--kernel={kernel}"))
     planned = time.monotonic() - session.started
     answers: list[tuple[Unit, UnitAnswer]] = []
@@ -244,7 +245,7 @@ def query(
         )
         for unit, answer in answers
     )  # fmt: skip
-    totals = Totals(units, planned, time.monotonic() - session.started, kernel)
+    totals = Totals(units, planned, time.monotonic() - session.started, kernel, probed)
     lines = tuple(json.loads(line) for line in text.split("\n") if line)
     return CollectionAnswer(
         text, request.method, _remarks(session.manifest, answers, question), unread, totals, index, lines
@@ -258,7 +259,7 @@ def explain_query(
     session, request, jobs, question = _prepared(collection, request, settings or Settings())
     plans: list[tuple[Unit, dict[str, Any], str]] = []
 
-    def collect(job: Job, answer: tuple[bytes, str]) -> None:
+    def collect(job: Job, answer: tuple[bytes, str, int]) -> None:
         if answer[0]:
             plans.append((job.argument, json.loads(answer[0]), answer[1]))
 
@@ -307,15 +308,12 @@ def _prepared(
         queries = gather_examples(
             session, plan_units(manifest, session.nodes, session.reports, settings), request.by_id
         )
-    if request.method in _SCALED_METHODS and len(jobs) > 1:
-        if request.method == "whitened-cosine":
-            raise CollectionRefusedError(
-                "whitened-cosine divides by norms that need tr(H) of all shards, which the program cannot be told: ask "
-                "a collection that is one unit of work, or whitened-dot"
-            )
-        if queries is not None:
-            queries = weighted_queries(session, jobs, queries, request)
-            request = replace(request, method="dot")
+    if request.method == "whitened-cosine" and len(jobs) > 1:
+        # It divides by norms that need tr(H) of all rows, which the program cannot be told: one node sees them all.
+        jobs = [as_one(jobs, session.reports)]
+    if request.method == "whitened-dot" and len(jobs) > 1 and queries is not None:
+        queries = weighted_queries(session, jobs, queries)
+        request = replace(request, method="dot")
     question = Question(
         request.options(), needs_curvature, queries, records,
         tuple(dict.fromkeys(request.among)) if request.among is not None else None,
@@ -359,18 +357,20 @@ def _fields(manifest: Manifest, request: Query) -> frozenset[str]:
     return frozenset(named | ({request.group_by} & known))
 
 
-def _kernel(session: _Session, jobs: Sequence[Job], question: Question) -> str:
-    """What the program plans for the largest unit that can be read."""
+def _kernel(session: _Session, jobs: Sequence[Job], question: Question) -> tuple[str, int]:
+    """What the program plans for the largest unit that can be read, and bytes copied for that."""
+    fetched = 0
     for job in sorted(jobs, key=lambda job: -job.bytes)[:_PROBES]:
-        plans: list[bytes] = []
+        plans: list[tuple[bytes, str, int]] = []
         probe = Job(job.argument, job.bytes, job.wanted, job.able)
         session.run(
             explain, [probe], session.common, question, session.settings,
-            on_result=lambda _, answer, plans=plans: plans.append(answer[0]),
+            on_result=lambda _, answer, plans=plans: plans.append(answer),
         )  # fmt: skip
-        if plans and plans[0]:
-            return str(json.loads(plans[0])["kernel"])
-    return "tiles"
+        fetched += sum(each for *_, each in plans)
+        if plans and plans[0][0]:
+            return str(json.loads(plans[0][0])["kernel"]), fetched
+    return "tiles", fetched
 
 
 def _unread(manifest: Manifest, failed: Sequence[Failed]) -> tuple[UnreadRows, ...]:

@@ -38,7 +38,7 @@ def norms_of(unit: Unit) -> dict[int, NDArray[np.float64]]:
     return squared_norms(unit)
 
 
-def weighted_queries(session: Any, jobs: Sequence[Job], queries: bytes, request: Any) -> bytes:
+def weighted_queries(session: Any, jobs: Sequence[Job], queries: bytes) -> bytes:
     """The queries with each layer times 1/tr(H), whitened if the collection is."""
     scales = layer_scales(session, jobs)
     weights = {

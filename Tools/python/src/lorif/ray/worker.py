@@ -173,12 +173,12 @@ def ask(unit: Unit, common: Common, question: Question, settings: Settings) -> U
     return UnitAnswer(output, remarks, this_node(), held.fetched_bytes, held.seconds, seconds, found, scores=written)
 
 
-def explain(unit: Unit, common: Common, question: Question, settings: Settings) -> tuple[bytes, str]:
-    """The plan of a unit as JSON, and the node; no plan where no row of the unit is asked about."""
+def explain(unit: Unit, common: Common, question: Question, settings: Settings) -> tuple[bytes, str, int]:
+    """The plan of a unit as JSON, the node, and bytes copied; no plan where no row of the unit is asked about."""
     tool, cache = _tool(settings), node_cache(settings)
     found = among_unit(unit, question.among) if question.among is not None else ()
     if question.among is not None and not found:
-        return b"", this_node()
+        return b"", this_node(), 0
     with (
         cache.holding(unit, common, with_curvature=question.needs_curvature) as held,
         tempfile.TemporaryDirectory(prefix="asking-", dir=cache.folder) as folder,
@@ -188,12 +188,12 @@ def explain(unit: Unit, common: Common, question: Question, settings: Settings) 
             given.append(f"--scores={folder}/scores.{question.scores[1]}")
         arguments = ["query", str(held.path), *given, "--explain=plan", "--json", *_threads(settings)]
         try:
-            return run_tool(tool, *arguments)[0], this_node()
+            return run_tool(tool, *arguments)[0], this_node(), held.fetched_bytes
         except StoreDamagedError as error:
             raise _blame(unit, held.path, cache, error) from None
         except ToolError as error:
             if _says_nothing_passes(error):
-                return b"", this_node()
+                return b"", this_node(), held.fetched_bytes
             raise
 
 
