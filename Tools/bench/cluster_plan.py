@@ -173,7 +173,7 @@ def merge_rate() -> float:
     return len(parts) * QUERIES * 100 / (time.process_time() - started)
 
 
-def simulate(nodes: int, *, backups: bool, seed: int = 0, runs: int = 40) -> tuple[float, float, float]:
+def simulate(nodes: int, *, backups: bool, seed: int = 0, runs: int = 20) -> tuple[float, float, float]:
     """Median and 95th percentile of a query's time over the ideal one, and the share of work done twice.
 
     Four units a node, one after the other; a unit takes 1/4 on average, lognormal with σ = 0.15. Of all nodes 1 % are
@@ -361,14 +361,16 @@ read 5 GB/s, and a network of 25 Gbit/s; rates are taken to grow with the proces
 limits: so far it was measured on two. A row is a collection: nodes whose disks, or whose memory, hold it at four
 fifths; nodes on which the scan takes a minute; curvature of rank 64 per layer; one scan for 16 full-rank queries on
 the nodes of "disk" (arithmetic, or reading where a node's share exceeds its memory); sending the queries; merging
-the best 100 of four units a node; a fit of all layers in Gram form.
+the best 100 of four units a node; a fit of all layers in Gram form, at the rate of the program's own fits (those of
+`lorif.ray` take the products by NumPy). Rates were measured for int8 (c = 1) and q2 (c = 4), d = 64; others are taken
+to cost in proportion to c, d² and, of low-bit codes, bits.
 """
 
 _LIMITS = """\
 ## Where it ends
 
 - **Arithmetic is the limit of full-rank queries**, not disks and not the network: it falls with the number of
-  nodes, with d² and with c, and `--guarantee none` divides it by about three (query.md). Queries of few singular
+  nodes, with d² and with c, and `--guarantee none` divides it by 1.6 to 4 (query.md). Queries of few singular
   pairs are limited by reading.
 - **The network** carries queries (once a query, to every node), segments (once, when a node first asks for them)
   and ranked lists. Sending takes longer than scanning only where a scan takes less than a few seconds: many nodes,
@@ -378,8 +380,7 @@ _LIMITS = """\
   {saturation:,} nodes of four units with 16 queries and 100 examples each. Beyond, merge in a tree: lists merge
   associatively.
 - **Fits** cost rows × layers × D². Past some 10⁸ rows of D = 4,096 fit a sample of the rows (a collection of some
-  of the shards, `collection use-curvature` for all): the spectrum's leading part needs a few times the rank in
-  rows, not all of them. The reduction moves D² numbers a layer: from d = 128 on (D = 16,384, 2 GB a layer) iterate
+  of the shards, `collection use-curvature` for all); what that costs in quality has not been measured. The reduction moves D² numbers a layer: from d = 128 on (D = 16,384, 2 GB a layer) iterate
   over the rows instead, which moves D × 1.5 r.
 - **The manifest** has some 500 bytes a segment: 10⁵ segments are 50 MB and seconds to parse, which is where a
   collection wants larger segments (at most 2²⁰ rows each).
