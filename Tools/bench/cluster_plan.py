@@ -380,8 +380,9 @@ _LIMITS = """\
   {saturation:,} nodes of four units with 16 queries and 100 examples each. Beyond, merge in a tree: lists merge
   associatively.
 - **Fits** cost rows × layers × D². Past some 10⁸ rows of D = 4,096 fit a sample of the rows (a collection of some
-  of the shards, `collection use-curvature` for all); what that costs in quality has not been measured. The reduction moves D² numbers a layer: from d = 128 on (D = 16,384, 2 GB a layer) iterate
-  over the rows instead, which moves D × 1.5 r.
+  of the shards, `collection use-curvature` for all); what that costs in quality has not been measured. The
+  reduction moves D² numbers a layer: from d = 128 on (D = 16,384, 2 GB a layer) iterate over the rows instead,
+  which moves D × 1.5 r.
 - **The manifest** has some 500 bytes a segment: 10⁵ segments are 50 MB and seconds to parse, which is where a
   collection wants larger segments (at most 2²⁰ rows each).
 """
