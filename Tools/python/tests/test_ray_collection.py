@@ -334,6 +334,19 @@ def test_merged_lists_are_by_score_and_then_by_id_in_bytes() -> None:
     ]
 
 
+def test_shares_are_of_all_units() -> None:
+    parts = [
+        line("q", "top", 1, "a", 2.0, share=0.5, metadata=None),
+        line("q", "top", 1, "b", -3.0, share=0.25, metadata={"text": '"share":7,'}),
+        line("q", "top", 1, "c", 0.0, share=0.0, metadata=None),
+    ]
+    text = merged([part.encode() + b"\n" for part in parts], top=3, bottom=0, group_by=None)
+    found = [json.loads(each) for each in text.splitlines()]
+    # Of Σ |score| = 4 in the first unit, 12 in the second and 0 in the third.
+    assert [(each["id"], each["share"]) for each in found] == [("a", 0.125), ("c", 0.0), ("b", 0.1875)]
+    assert found[2]["metadata"] == {"text": '"share":7,'}
+
+
 def test_a_rank_in_an_id_is_left_alone() -> None:
     tricky = line('"rank":7', "top", 4, '{"rank":9}', 1.0, metadata={"text": '"rank":3'})
     (found,) = merged([tricky.encode() + b"\n"], top=1, bottom=0, group_by=None).splitlines()

@@ -36,6 +36,7 @@ from ray_support import (  # noqa: E402
     ask,
     make_library,
     run,
+    same,
     settings,
     slow_tool,
     started,
@@ -100,7 +101,7 @@ class Background:
 def whole(library: Library, answer: CollectionAnswer, method: str = "influence") -> None:
     request = Query(library.queries, method, TOP)
     assert answer.is_complete
-    assert answer.text == library.alone([str(library.queries), *request.options()], answer.totals.kernel)
+    assert same(answer.text, library.alone([str(library.queries), *request.options()], answer.totals.kernel))
 
 
 def without(library: Library, folder: Path, lost: set[int]) -> Path:
@@ -211,7 +212,7 @@ def test_a_missing_and_a_corrupt_shard_are_named_and_the_rest_is_answered(
         ]
         assert "no such file" in answer.unread[0].reason
         assert "checksum" in answer.unread[1].reason
-        assert answer.text == library.alone([str(library.queries), *request.options()], None, store=store)
+        assert same(answer.text, library.alone([str(library.queries), *request.options()], None, store=store))
     with pytest.raises(IncompleteError, match="shard part-2: rows 73 to 202"):
         from lorif.ray import query  # noqa: PLC0415 - the one use
 
@@ -352,7 +353,7 @@ def test_an_ingest_is_one_commit_and_can_be_repeated(library: Library, cluster: 
     assert Collection(target).manifest().rows == sum(SIZES)
     request = Query(library.queries, "cosine", TOP)
     answer = ask(Collection(target), tmp_path, request)
-    assert answer.text == library.alone([str(library.queries), *request.options()], answer.totals.kernel)
+    assert same(answer.text, library.alone([str(library.queries), *request.options()], answer.totals.kernel))
     store = tmp_path / "store.lorif"
     into = ingest(store, library.batches, folder=tmp_path / "parts", options=options, settings=settings(tmp_path))
     assert into.rows == sum(SIZES)

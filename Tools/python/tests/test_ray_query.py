@@ -15,7 +15,7 @@ from lorif.batch import write_batch  # noqa: E402
 from lorif.ray import Collection, CollectionRefusedError, Query, explain_query  # noqa: E402
 from lorif.ray.query import CollectionAnswer  # noqa: E402
 from lorif.tool import InputRefusedError, WrongUsageError  # noqa: E402
-from ray_support import BOTTOM, SIZES, TOP, Library, ask, make_library, run, settings, started  # noqa: E402
+from ray_support import BOTTOM, SIZES, TOP, Library, ask, make_library, run, same, settings, started  # noqa: E402
 from safetensors import safe_open  # noqa: E402
 
 SHARDINGS = {
@@ -54,7 +54,7 @@ def options(request: Query, queries: Path | None) -> list[str]:
 
 def agree(library: Library, answer: CollectionAnswer, request: Query) -> None:
     queries = None if request.queries is None else Path(request.queries)
-    assert answer.text == library.alone(options(request, queries), answer.totals.kernel)
+    assert same(answer.text, library.alone(options(request, queries), answer.totals.kernel))
     assert answer.is_complete
 
 
@@ -124,7 +124,7 @@ def test_contributions_of_layers_add_up(library: Library, seven: tuple[Collectio
         found = next(
             each for each in answer.lines if (each["query"], each["rank"]) == (wanted["query"], wanted["rank"])
         )
-        assert found | {"layers": None} == wanted | {"layers": None}
+        assert found | {"layers": None, "share": 0} == wanted | {"layers": None, "share": 0}
         # Those of all listed rows are computed together, so that they are rounded otherwise.
         for name, value in wanted["layers"].items():
             assert found["layers"][name] == pytest.approx(value, abs=1e-6 * abs(wanted["score"]))
@@ -138,7 +138,7 @@ def test_examples_are_queries_wherever_they_are(library: Library, seven: tuple[C
     request = Query(method="cosine", top=TOP, by_id=names)
     answer = ask(*seven, request)
     alone = [*request.options(), *(f"--by-id={name}" for name in names)]
-    assert answer.text == library.alone(alone, answer.totals.kernel)
+    assert same(answer.text, library.alone(alone, answer.totals.kernel))
     with pytest.raises(InputRefusedError, match="nobody"):
         ask(*seven, Query(by_id=["nobody"]))
 
@@ -154,7 +154,7 @@ def test_some_examples_only(library: Library, seven: tuple[Collection, Path], tm
     request = Query(library.queries, top=TOP, bottom=BOTTOM, among=names)
     answer = ask(*seven, request)
     alone = [*options(request, library.queries), f"--among={listed}"]
-    assert answer.text == library.alone(alone, answer.totals.kernel)
+    assert same(answer.text, library.alone(alone, answer.totals.kernel))
     with pytest.raises(InputRefusedError, match="1 ids name no example: 'nobody'"):
         ask(*seven, Query(library.queries, among=[*names, "nobody"]))
 
@@ -193,7 +193,7 @@ def test_deleted_rows_stay_deleted(library: Library, cluster: Any, tmp_path: Pat
     for method in ("influence", "relatif", "whitened-dot"):
         request = Query(library.queries, method, TOP, BOTTOM)
         answer = ask(collection, tmp_path, request)
-        assert answer.text == library.alone(options(request, library.queries), answer.totals.kernel, store=store)
+        assert same(answer.text, library.alone(options(request, library.queries), answer.totals.kernel, store=store))
 
 
 @pytest.mark.parametrize("design", ["q4", "int8", "whitened"])

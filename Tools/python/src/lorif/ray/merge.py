@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+#: Of a line that the program wrote; in texts the quotes are escaped.
+_SHARE = re.compile(r'("share":)[^,}]+')
 _RANK = re.compile(r'("rank":)\d+')
 #: What the program calls a damping in a line, if there are several.
 _DAMPINGS = ("relative_damping", "damping")
@@ -20,7 +22,9 @@ def merged(outputs: Sequence[bytes], *, top: int, bottom: int, group_by: str | N
     lists: dict[tuple[Any, str, str], list[tuple[float, bytes, str, dict[str, Any]]]] = {}
     groups: dict[tuple[Any, str], dict[str, dict[str, Any]]] = {}
     order: dict[tuple[Any, str], None] = {}
-    for output in outputs:
+    # Σ |score| over the examples of each unit, by answer: what shares are of.
+    moved: dict[tuple[Any, str], dict[int, float]] = {}
+    for number, output in enumerate(outputs):
         for line in output.decode().split("\n"):
             if not line:
                 continue
@@ -30,6 +34,10 @@ def merged(outputs: Sequence[bytes], *, top: int, bottom: int, group_by: str | N
             if fields["direction"] == "group":
                 _add(groups.setdefault(answer, {}), fields)
             else:
+                if fields.get("share"):
+                    unit = moved.setdefault(answer, {})
+                    # Shares have six digits, and so has this; the unit's first line is the one of its best example.
+                    unit.setdefault(number, abs(fields["score"]) / fields["share"])
                 sign = -1.0 if fields["direction"] == "top" else 1.0
                 entry = (sign * fields["score"], fields["id"].encode(), line, fields)
                 lists.setdefault((*answer, fields["direction"]), []).append(entry)
@@ -38,12 +46,22 @@ def merged(outputs: Sequence[bytes], *, top: int, bottom: int, group_by: str | N
     for answer in order:
         for direction, count in (("top", top), ("bottom", bottom)):
             best = heapq.nsmallest(count, lists.get((*answer, direction), []), key=lambda entry: entry[:2])
-            text += [_RANK.sub(rf"\g<1>{place}", line, count=1) for place, (_, _, line, _) in enumerate(best, 1)]
+            total = sum(moved.get(answer, {}).values())
+            for place, (_, _, line, fields) in enumerate(best, 1):
+                text.append(_with_share(_RANK.sub(rf"\g<1>{place}", line, count=1), fields, total))
             if direction == "top":
                 chosen[answer] = [fields for *_, fields in best]
     for answer in order:
         text += _group_lines(answer, groups.get(answer, {}), chosen[answer], group_by)
     return "".join(line + "\n" for line in text)
+
+
+def _with_share(line: str, fields: dict[str, Any], total: float) -> str:
+    """A line with the score's share of all units' scores, where the unit's line has one of its own."""
+    if "share" not in fields or not total > 0:
+        return line
+    share = float(f"{abs(fields['score']) / total:.5e}")
+    return _SHARE.sub(rf"\g<1>{share!r}", line, count=1)
 
 
 def _damping(fields: dict[str, Any]) -> tuple[str, float] | None:
