@@ -1,7 +1,6 @@
 """A cluster of small nodes on the loopback, and collections with the store that they must agree with."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,32 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 from lorif.batch import Factors, write_batch
 from lorif.ray import Collection, Query, Settings, query
 from lorif.ray.query import CollectionAnswer
 from lorif.tool import Tool
+from ray.cluster_utils import Cluster
 
 #: Rows of each segment; the shardings below put them together differently.
 SIZES = (70, 3, 130, 40, 1, 96, 60)
 LAYERS = {"a.qkv": (8, 6), "a.out": (5, 7), "b.up": (6, 6)}
 TOP, BOTTOM = 7, 3
-
-
-def quiet() -> None:
-    """Nothing leaves the machine, and nothing of a test stays in the home of who runs it."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
-
-
-def run(*arguments: object, tool: str | None = None) -> str:
-    """What the program prints."""
-    found = subprocess.run(
-        [tool or Tool().path, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
-    )
-    assert found.returncode == 0, found.stderr
-    return found.stdout
-
 
 _NODE: dict[str, Any] = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
 _ATTEMPTS = 4
@@ -58,10 +42,6 @@ def add_node(cluster: Any) -> Any:
 @contextmanager
 def started(nodes: int) -> Iterator[Any]:
     """A cluster of a head that does no work and so many nodes, all on the loopback, and a driver that is connected."""
-    quiet()
-    import ray  # noqa: PLC0415 - reads the environment
-    from ray.cluster_utils import Cluster  # noqa: PLC0415
-
     for attempt in range(_ATTEMPTS):
         try:
             cluster = Cluster(initialize_head=True, head_node_args={**_NODE, "num_cpus": 0, "include_dashboard": False})
@@ -77,6 +57,15 @@ def started(nodes: int) -> Iterator[Any]:
     finally:
         ray.shutdown()
         cluster.shutdown()
+
+
+def run(*arguments: object, tool: str | None = None) -> str:
+    """What the program prints."""
+    found = subprocess.run(
+        [tool or Tool().path, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout
 
 
 @dataclass(frozen=True)

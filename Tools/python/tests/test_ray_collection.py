@@ -1,6 +1,7 @@
 """Collections without a cluster: manifests, catalogs, working stores, caches, merging, planning, curvature files."""
 
 import pytest
+import ray_environment  # noqa: F401 - before Ray
 
 pytest.importorskip("ray", reason="Ray is not installed; collections stay UNTESTED: pip install '.[ray]'")
 

@@ -1,6 +1,7 @@
 """Workers killed, nodes removed, shards missing or corrupt, caches full: the answer stays, or says what it lacks."""
 
 import pytest
+import ray_environment  # noqa: F401 - before Ray
 
 ray = pytest.importorskip("ray", reason="Ray is not installed; faults of clusters stay UNTESTED: pip install '.[ray]'")
 

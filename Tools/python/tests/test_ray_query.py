@@ -1,6 +1,7 @@
 """Queries of collections against the store with the same rows, on a cluster of three nodes on the loopback."""
 
 import pytest
+import ray_environment  # noqa: F401 - before Ray
 
 ray = pytest.importorskip("ray", reason="Ray is not installed; its queries stay UNTESTED: pip install '.[ray]'")
 
