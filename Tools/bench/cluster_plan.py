@@ -7,7 +7,6 @@ first table checks the formulas against other measured figures; a simulation of 
 """
 
 import argparse
-import heapq
 import json
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from cluster_simulation import Scenario, quantiles
 
 #: Linear layers that are recorded: seven a block.
 MODELS = {"1B": 16 * 7, "8B": 32 * 7, "70B": 80 * 7}
@@ -32,6 +32,10 @@ PROCESS_SECONDS = 0.15
 #: results/fit.md: 16 layers, D = 4,096: products of 20,000 rows, and the eigenproblems.
 FIT_PRODUCT_FLOPS = 5.37e12 / 48.9
 FIT_EIGEN_SECONDS = 53.0 / 16
+#: A line of an answer with metadata of a few words, and units that one driver hands out and takes back in a second:
+#: 4,000 of 1,000 nodes took its scheduler 4.5 s without a cluster; Ray itself is slower where tasks are shorter.
+LINE_BYTES = 200
+UNITS_PER_SECOND = 900.0
 MEASURED_PROCESSORS = 2
 MEASURED_LAYERS = 16
 
@@ -167,94 +171,10 @@ def merge_rate() -> float:
         )  # fmt: skip
         return ("\n".join(rows) + "\n").encode()
 
-    parts = [part(number) for number in range(40)]
+    parts = [part(number) for number in range(400)]
     started = time.process_time()
     merged(parts, top=100, bottom=0, group_by=None)
     return len(parts) * QUERIES * 100 / (time.process_time() - started)
-
-
-def simulate(nodes: int, *, backups: bool, seed: int = 0, runs: int = 20) -> tuple[float, float, float]:
-    """Median and 95th percentile of a query's time over the ideal one, and the share of work done twice.
-
-    Four units a node, one after the other; a unit takes 1/4 on average, lognormal with σ = 0.15. Of all nodes 1 % are
-    five times slower, and 0.1 % die in mid-query, at any time; their units wait again 0.1 later. A node without units
-    of its own takes waiting ones of others. With backups, when none waits, a unit that has run for three times the
-    median is started on an idle node as well, and the first to end counts.
-    """
-    random = np.random.default_rng(seed)
-    outcomes = [_one_query(nodes, backups, random) for _ in range(runs)]
-    times = [time for time, _ in outcomes]
-    extra = float(np.mean([share for _, share in outcomes]))
-    return float(np.median(times)), float(np.percentile(times, 95)), extra
-
-
-def _one_query(nodes: int, backups: bool, random: np.random.Generator) -> tuple[float, float]:  # noqa: PLR0915
-    speed = np.where(random.random(nodes) < 0.01, 5.0, 1.0)
-    death = np.where(random.random(nodes) < 0.001, random.random(nodes), np.inf)
-    work = 0.25 * random.lognormal(-(0.15**2) / 2, 0.15, 4 * nodes)
-    waiting = [[4 * node + place for place in range(4)] for node in range(nodes)]
-    left = sorted(range(nodes), key=lambda node: speed[node])
-    orphans: list[int] = []
-    running: dict[int, tuple[int, float]] = {}
-    done: set[int] = set()
-    twice = 0.0
-    events = [(0.0, 0, node) for node in range(nodes)]
-    events += [(at + 0.1, 2, node) for node, at in enumerate(death) if np.isfinite(at)]
-    heapq.heapify(events)
-    idle: list[int] = []
-    now = 0.0
-    limit = 3 * 0.25
-
-    def begin(node: int, unit: int) -> None:
-        running[node] = (unit, now)
-        end = now + work[unit] * speed[node]
-        if end < death[node]:
-            heapq.heappush(events, (end, 1, node))
-        if backups:
-            heapq.heappush(events, (now + limit, 3, node))
-
-    def choose(node: int) -> int | None:
-        if waiting[node]:
-            return waiting[node].pop()
-        if orphans:
-            return orphans.pop()
-        # Of a long queue: those of slow nodes are long when others are through.
-        while left and not waiting[left[-1]]:
-            left.pop()
-        return waiting[left[-1]].pop() if left else None
-
-    while len(done) < len(work):
-        now, kind, node = heapq.heappop(events)
-        if kind == 1:
-            unit, _ = running.pop(node)
-            if unit in done:
-                twice += work[unit]
-            done.add(unit)
-        elif kind == 2:
-            orphans += [
-                unit
-                for unit in [*waiting[node], *([running.pop(node)[0]] if node in running else [])]
-                if unit not in done
-            ]
-            waiting[node] = []
-        elif kind == 3:
-            unit, since = running.get(node, (-1, now))
-            if unit >= 0 and unit not in done and now - since >= limit - 1e-9:
-                if orphans or any(waiting[other] for other in left):
-                    heapq.heappush(events, (now + 0.05, 3, node))
-                else:
-                    orphans.append(unit)
-        if kind in (0, 1) and now < death[node]:
-            idle.append(node)
-        still: list[int] = []
-        for free in idle:
-            unit = choose(free) if now < death[free] else None
-            if unit is None:
-                still.append(free)
-            else:
-                begin(free, unit)
-        idle = still
-    return now, twice / float(work.sum())
 
 
 def text_bytes(value: float) -> str:
@@ -325,21 +245,42 @@ def report(lorif: str) -> str:
                     )
                 )  # fmt: skip
         parts += [f"## {model}: {layers} layers\n", table(_HEADER, rows)]
+    parts += [_SIMULATION.format(units=UNITS_PER_SECOND), simulation(machine, lines_per_second)]
     parts.append(
-        "## Slow and failing nodes\n\n"
-        + (simulate.__doc__ or "").split("\n\n")[1].replace("\n    ", "\n").strip()
-        + "\n"
-    )
-    rows = []
-    for nodes in (4, 32, 256, 1024):
-        for backups in (False, True):
-            median, late, extra = simulate(nodes, backups=backups)
-            rows.append((nodes, "yes" if backups else "no", f"{median:.2f}", f"{late:.2f}", f"{100 * extra:.2f} %"))
-    parts.append(table(("nodes", "backups", "median", "95th percentile", "done twice"), rows))
-    parts.append(
-        _LIMITS.format(rate=f"{lines_per_second:,.0f}", saturation=int(10 * lines_per_second / (4 * QUERIES * 100)))
+        _LIMITS.format(
+            rate=f"{lines_per_second:,.0f}",
+            saturation=int(10 * lines_per_second / (4 * QUERIES * 100)),
+            memory=text_bytes(10 * lines_per_second * LINE_BYTES),
+        )
     )
     return "\n".join(parts)
+
+
+def simulation(machine: Machine, lines_per_second: float) -> str:
+    """A table of simulated queries: of the largest collection, and of a scan that has become short."""
+    rows = []
+    for nodes, scan in ((4, 60), (32, 60), (256, 60), (1024, 60), (256, 5), (1024, 5), (1024, 1)):
+        for backups in (False, True):
+            scenario = Scenario(
+                nodes, scan, QUERIES * MODELS["70B"] * 64**2 * 4, QUERIES * 100 * LINE_BYTES, QUERIES * 100,
+                machine.network, lines_per_second, UNITS_PER_SECOND, backups,
+            )  # fmt: skip
+            median, late = quantiles(scenario)
+            spent = (
+                median.sent, median.scanned, median.received - median.scanned, median.merged - median.received,
+                median.merged, late,
+            )  # fmt: skip
+            rows.append(
+                (
+                    f"{nodes:,}", text_seconds(scan), "yes" if backups else "no", *map(text_seconds, spent),
+                    f"{100 * median.done_twice:.2f} %",
+                )
+            )  # fmt: skip
+    header = (
+        "nodes", "ideal scan", "backups", "sent to the last", "scanned", "waiting for answers", "merge", "whole",
+        "whole, 95th percentile", "done twice",
+    )  # fmt: skip
+    return table(header, rows)
 
 
 _HEADER = (
@@ -366,6 +307,18 @@ the best 100 of four units a node; a fit of all layers in Gram form, at the rate
 to cost in proportion to c, d² and, of low-bit codes, bits.
 """
 
+_SIMULATION = """\
+## Slow and failing nodes, and the network
+
+`Tools/bench/cluster_simulation.py`, 20 runs of each: 16 full-rank queries of a 70B model go from node to node over
+links of 25 Gbit/s whose rates differ (lognormal, σ = 0.3). Every node has four units; a unit takes a quarter of the
+scan on average (lognormal, σ = 0.15). Of all nodes 1 % are five times slower, and 0.1 % die in mid-query, which is
+noticed two seconds later; who has nothing left takes what waits for others. With backups, a unit that takes more
+than three times the median when nothing waits is started on an idle node as well. Answers come to the driver one
+after another, over one link and by one scheduler ({units:,.0f} units a second), and are merged when all are there.
+Medians, but for the 95th percentile; each column on its own.
+"""
+
 _LIMITS = """\
 ## Where it ends
 
@@ -377,8 +330,11 @@ _LIMITS = """\
   few rows. Queries cut to some singular pairs are smaller by d/(2m). Score matrices do not pass through the driver:
   each shard's is written by its worker.
 - **The merge** is one process: {rate} lines a second here, so that ten seconds of merging are reached at
-  {saturation:,} nodes of four units with 16 queries and 100 examples each. Beyond, merge in a tree: lists merge
-  associatively.
+  {saturation:,} nodes of four units with 16 queries and 100 examples each, whose lines take the driver
+  {memory} of memory. Lists merge associatively: beyond, merge on the nodes first, in a tree.
+- **The driver** hands out one unit after another. In the simulation of 1,024 nodes it and the merge take longer than
+  a scan of less than some seconds; then fewer units (`--unit-size`), fewer listed examples, or fewer nodes are
+  faster.
 - **Fits** cost rows × layers × D². Past some 10⁸ rows of D = 4,096 fit a sample of the rows (a collection of some
   of the shards, `collection use-curvature` for all); what that costs in quality has not been measured. The
   reduction moves D² numbers a layer: from d = 128 on (D = 16,384, 2 GB a layer) iterate over the rows instead,

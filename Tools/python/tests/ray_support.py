@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,32 +24,31 @@ SIZES = (70, 3, 130, 40, 1, 96, 60)
 LAYERS = {"a.qkv": (8, 6), "a.out": (5, 7), "b.up": (6, 6)}
 TOP, BOTTOM = 7, 3
 
-_NODE: dict[str, Any] = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
+_NODE: dict[str, Any] = {"node_ip_address": "127.0.0.1", "num_cpus": 1, "object_store_memory": 80 << 20}
 _ATTEMPTS = 4
 
 
-def add_node(cluster: Any) -> Any:
-    """One more node, of one processor. Ray gives a node half a minute to start, which is short on a busy machine."""
+def _again(start: Callable[[], Any]) -> Any:
+    """Ray gives a node half a minute to start, which is short on a busy machine."""
     for attempt in range(_ATTEMPTS):
         try:
-            return cluster.add_node(num_cpus=1, **_NODE)
+            return start()
         except Exception:
             if attempt + 1 == _ATTEMPTS:
                 raise
     raise AssertionError
 
 
+def add_node(cluster: Any) -> Any:
+    """One more node, of one processor."""
+    return _again(lambda: cluster.add_node(**_NODE))
+
+
 @contextmanager
 def started(nodes: int) -> Iterator[Any]:
-    """A cluster of a head that does no work and so many nodes, all on the loopback, and a driver that is connected."""
-    for attempt in range(_ATTEMPTS):
-        try:
-            cluster = Cluster(initialize_head=True, head_node_args={**_NODE, "num_cpus": 0, "include_dashboard": False})
-            break
-        except Exception:
-            if attempt + 1 == _ATTEMPTS:
-                raise
-    for _ in range(nodes):
+    """A cluster of so many nodes of one processor, all on the loopback, and a driver that is connected."""
+    cluster = _again(lambda: Cluster(initialize_head=True, head_node_args={**_NODE, "include_dashboard": False}))
+    for _ in range(nodes - 1):
         add_node(cluster)
     ray.init(address=cluster.address, log_to_driver=False)
     try:

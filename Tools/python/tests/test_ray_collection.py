@@ -1,7 +1,6 @@
 """Collections without a cluster: manifests, catalogs, working stores, caches, merging, planning, curvature files."""
 
 import pytest
-import ray_environment  # noqa: F401 - before Ray
 
 pytest.importorskip("ray", reason="Ray is not installed; collections stay UNTESTED: pip install '.[ray]'")
 
@@ -31,15 +30,10 @@ from lorif.ray.errors import (
 from lorif.ray.manifest import Manifest, SegmentEntry, Shard, decode
 from lorif.ray.merge import merged
 from lorif.ray.placement import common_of, located, plan_units
-from lorif.ray.scheduler import Node
+from lorif.ray.scheduler import Job, Node, _Pending
 from lorif.ray.settings import Settings
 from lorif.ray.worker import NodeReport, among_unit, squared_norms
-from ray_support import SIZES, Library, make_library, run
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    return make_library(tmp_path_factory.mktemp("library") / "f16", ["--encoding=f16"])
+from ray_support import SIZES, Library, run
 
 
 @pytest.fixture
@@ -298,7 +292,7 @@ def test_ids_are_found_where_they_live(library: Library, collection: Collection,
 
 def test_squared_norms_are_those_of_the_program(library: Library, collection: Collection, tmp_path: Path) -> None:
     out = tmp_path / "scores.safetensors"
-    run("query", library.store, library.queries, "--method=whitened-dot", f"--scores={out}", "--top=0")
+    run("query", library.store, library.queries, "--method=whitened-dot", f"--output={out}", "--top=0")
     header = json.loads(out.read_bytes()[8 : 8 + int.from_bytes(out.read_bytes()[:8], "little")])
     expected = json.loads(header["__metadata__"]["layer_scales"])
     manifest = collection.manifest()
@@ -352,6 +346,48 @@ def test_a_rank_in_an_id_is_left_alone() -> None:
     tricky = line('"rank":7', "top", 4, '{"rank":9}', 1.0, metadata={"text": '"rank":3'})
     (found,) = merged([tricky.encode() + b"\n"], top=1, bottom=0, group_by=None).splitlines()
     assert json.loads(found) == json.loads(tricky) | {"rank": 1}
+
+
+def test_a_field_called_rank_cuts_a_list_and_changes_nothing() -> None:
+    records = [{"rank": 7}, {"rank": 1, "more": 2}, {"rank": 1, "more": 3}]
+    parts = [
+        "\n".join(
+            line("q", "top", place, f"{part}{place}", -part - 10.0 * place, share=0.5, metadata=record)
+            for place, record in enumerate(records, 1)
+        )
+        for part in range(3)
+    ]
+    text = merged([part.encode() for part in parts], top=7, bottom=0, group_by=None)
+    assert [json.loads(each)["id"] for each in text.splitlines()] == ["01", "11", "21", "02", "12", "22", "03"]
+    # Σ |score| = 20, 22 and 24, by the first line of each unit.
+    assert json.loads(text.splitlines()[-1])["share"] == pytest.approx(30 / 66, abs=1e-5)
+
+
+# Scheduling
+
+
+def test_jobs_wait_for_their_nodes_and_then_go_elsewhere() -> None:
+    jobs = [Job(place, 1, frozenset([node])) for place, node in enumerate("aabbb")]
+    failed = Job(9, 1, frozenset("a"), failures=[("a", "gone")])
+    pending = _Pending()
+    for job in (*jobs, failed):
+        pending.add(job)
+
+    def take(node: str, free: str) -> object:
+        job = pending.take(
+            node,
+            may=lambda job: node not in {where for where, _ in job.failures},
+            is_free=lambda name: name in free,
+            is_without_room=lambda job: not any(each in free for each in job.wanted),
+        )
+        return None if job is None else job.argument
+
+    assert take("a", "ab") == 0
+    # While b has room, nobody takes what it wants; then the longest queue gives first.
+    assert take("c", "abc") is None
+    assert take("c", "c") == 9
+    assert [take("c", "c") for _ in range(4)] == [2, 3, 1, 4]
+    assert (take("c", "c"), len(pending), pending.jobs) == (None, 0, [])
 
 
 # Planning

@@ -1,7 +1,6 @@
 """Workers killed, nodes removed, shards missing or corrupt, caches full: the answer stays, or says what it lacks."""
 
 import pytest
-import ray_environment  # noqa: F401 - before Ray
 
 ray = pytest.importorskip("ray", reason="Ray is not installed; faults of clusters stay UNTESTED: pip install '.[ray]'")
 
@@ -9,7 +8,7 @@ import os  # noqa: E402
 import shutil  # noqa: E402
 import signal  # noqa: E402
 import threading  # noqa: E402
-from collections.abc import Callable, Iterator  # noqa: E402
+from collections.abc import Callable  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -35,27 +34,14 @@ from ray_support import (  # noqa: E402
     Library,
     add_node,
     ask,
-    make_library,
     run,
     same,
     settings,
     slow_tool,
-    started,
     wait_until,
 )
 
 SHARDS = [[0], [1], [2], [3], [4], [5], [6]]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    with started(2) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    return make_library(tmp_path_factory.mktemp("library") / "f16", ["--encoding=f16"])
 
 
 @pytest.fixture

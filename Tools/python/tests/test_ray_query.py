@@ -1,23 +1,24 @@
 """Queries of collections against the store with the same rows, on a cluster of three nodes on the loopback."""
 
 import pytest
-import ray_environment  # noqa: F401 - before Ray
 
-ray = pytest.importorskip("ray", reason="Ray is not installed; its queries stay UNTESTED: pip install '.[ray]'")
+pytest.importorskip("ray", reason="Ray is not installed; its queries stay UNTESTED: pip install '.[ray]'")
 
-import json  # noqa: E402
-from collections.abc import Iterator, Sequence  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-import fsspec  # noqa: E402
-import numpy as np  # noqa: E402
-from lorif.batch import write_batch  # noqa: E402
-from lorif.ray import Collection, CollectionRefusedError, Query, explain_query  # noqa: E402
-from lorif.ray.query import CollectionAnswer  # noqa: E402
-from lorif.tool import InputRefusedError, WrongUsageError  # noqa: E402
-from ray_support import BOTTOM, SIZES, TOP, Library, ask, make_library, run, same, settings, started  # noqa: E402
-from safetensors import safe_open  # noqa: E402
+import fsspec
+import numpy as np
+from lorif.batch import write_batch
+from lorif.ray import Collection, CollectionRefusedError, Query, explain_query, query
+from lorif.ray.command import main
+from lorif.ray.query import CollectionAnswer
+from lorif.ray.scheduler import alive_nodes, on_every_node
+from lorif.tool import InputRefusedError, WrongUsageError
+from ray_support import BOTTOM, SIZES, TOP, Library, ask, make_library, run, same, settings
+from safetensors import safe_open
 
 SHARDINGS = {
     "one": [[0, 1, 2, 3, 4, 5, 6]],
@@ -30,17 +31,6 @@ METHODS = (
     "influence", "dot", "cosine", "normalized-dot", "l2", "whitened-dot", "self-influence", "relatif",
     "influence-cosine",
 )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    with started(3) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    return make_library(tmp_path_factory.mktemp("library") / "f16", ["--encoding=f16"])
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +156,7 @@ def test_all_scores_are_in_a_file_for_each_shard(library: Library, cluster: Any,
     answer = ask(collection, tmp_path, request)
     index = json.loads(Path(answer.index or "").read_text())
     alone = tmp_path / "alone.safetensors"
-    library.alone([*options(request, library.queries), f"--scores={alone}"], answer.totals.kernel)
+    library.alone([*options(request, library.queries), f"--output={alone}"], answer.totals.kernel)
     with safe_open(alone, "np") as file:
         expected, ids = file.get_tensor("scores"), json.loads(file.metadata()["example_ids"])
     parts, names = [], []
@@ -268,8 +258,51 @@ def test_a_plan_adds_up_what_the_units_would_do(library: Library, seven: tuple[C
     assert plan["bytes"] == report["bytes"]
 
 
+def test_progress_counts_rows_and_an_answer_says_what_it_took(library: Library, seven: tuple[Collection, Path]) -> None:
+    collection, folder = seven
+    told: list[tuple[int, int]] = []
+    request = Query(library.queries, top=TOP)
+    answer = query(collection, request, settings=settings(folder), progress=lambda *each: told.append(each))
+    steps = np.diff([0, *(done for done, _ in told)])
+    assert sorted(steps) == sorted(SIZES)
+    assert {total for _, total in told} == {sum(SIZES)}
+    totals = answer.totals.report()
+    assert (totals["units"], totals["rows"]) == (7, sum(SIZES))
+    assert totals["nodes"] == len({unit.node for unit in answer.totals.units}) > 1
+    assert totals["bytes"] == sum(path.stat().st_size for path in library.segments)
+    seconds = [unit.store_seconds + unit.tool_seconds for unit in answer.totals.units]
+    assert totals["workerSeconds"] == pytest.approx(sum(seconds))
+    assert totals["slowest"]["seconds"] == max(seconds) > 0
+    assert totals["slowest"]["shards"] == list(answer.totals.units[seconds.index(max(seconds))].shards)
+
+
+def test_the_command_explains_and_writes_scores(
+    library: Library, seven: tuple[Collection, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    collection, folder = seven
+    given = ["query", collection.url, str(library.queries), "--top=3", f"--cache={folder}/cache-{{node}}", "--cpus=1"]
+    given += ["--unit-size=1", "--kernel=tiles"]
+    assert main([*given, "--explain"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert (plan["units"], plan["rows"], plan["kernels"]) == (7, sum(SIZES), ["tiles"])
+    assert plan["slowest"]["seconds"] <= plan["workerSeconds"]
+    written = tmp_path / "answer.jsonl"
+    assert main([*given, "--explain=analyze", f"--output={written}", f"--scores={tmp_path / 'scores'}"]) == 0
+    captured = capsys.readouterr()
+    done = json.loads(captured.err)
+    assert (captured.out, done["units"], done["rows"], done["kernel"]) == ("", 7, sum(SIZES), "tiles")
+    assert done["slowest"]["shards"]
+    assert same(written.read_text(), library.alone([str(library.queries), "--top=3"], "tiles"))
+    index = json.loads((tmp_path / "scores" / "index.json").read_text())
+    assert (index["columns"], index["unread"]) == (sum(SIZES), [])
+
+
 def test_nothing_is_said_to_anybody_else(cluster: Any) -> None:
-    """Every connection of every process of the cluster has both its ends on the loopback."""
+    """Workers have no network but a loopback, where that is permitted; and every connection stays on it anyway."""
+    names = on_every_node(_interfaces, seconds=60.0)
+    assert len(names) == len(alive_nodes())
+    if cluster.has_only_a_loopback:
+        assert set().union(*names.values(), _interfaces()) == {"lo"}
     peers = set()
     for process in cluster.list_all_nodes():
         for infos in process.all_processes.values():
@@ -277,6 +310,12 @@ def test_nothing_is_said_to_anybody_else(cluster: Any) -> None:
                 peers |= _peers(info.process.pid)
     assert peers
     assert all(peer.startswith("127.") or peer in ("::1", "0.0.0.0", "::") for peer in peers), peers  # noqa: S104
+
+
+def _interfaces() -> set[str]:
+    """What this thread could send by."""
+    rows = Path("/proc/thread-self/net/dev").read_text().splitlines()[2:]
+    return {row.split(":")[0].strip() for row in rows}
 
 
 def _peers(process: int) -> set[str]:

@@ -3,7 +3,8 @@
 import heapq
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 #: Of a line that the program wrote; in texts the quotes are escaped.
@@ -11,6 +12,8 @@ _SHARE = re.compile(r'("share":)[^,}]+')
 _RANK = re.compile(r'("rank":)\d+')
 #: What the program calls a damping in a line, if there are several.
 _DAMPINGS = ("relative_damping", "damping")
+#: Score with the sign of the order, id, line, and what the line says.
+_Entry = tuple[float, bytes, str, dict[str, Any]]
 
 
 def merged(outputs: Sequence[bytes], *, top: int, bottom: int, group_by: str | None) -> str:
@@ -19,33 +22,30 @@ def merged(outputs: Sequence[bytes], *, top: int, bottom: int, group_by: str | N
     Ranked lines are the units' own with another rank: scores keep their digits. Equal scores are ordered by id, in
     UTF-8. Groups are added up in the order of the rows.
     """
-    lists: dict[tuple[Any, str, str], list[tuple[float, bytes, str, dict[str, Any]]]] = {}
+    lists: dict[tuple[Any, str, str], list[Iterator[_Entry]]] = {}
     groups: dict[tuple[Any, str], dict[str, dict[str, Any]]] = {}
     order: dict[tuple[Any, str], None] = {}
     # Σ |score| over the examples of each unit, by answer: what shares are of.
     moved: dict[tuple[Any, str], dict[int, float]] = {}
     for number, output in enumerate(outputs):
-        for line in output.decode().split("\n"):
-            if not line:
-                continue
-            fields = json.loads(line)
-            answer = (_damping(fields), fields["query"])
+        for lines in _lists(output):
+            first = json.loads(lines[0])
+            answer = (_damping(first), first["query"])
             order.setdefault(answer)
-            if fields["direction"] == "group":
-                _add(groups.setdefault(answer, {}), fields)
-            else:
-                if fields.get("share"):
-                    unit = moved.setdefault(answer, {})
-                    # Shares have six digits, and so has this; the unit's first line is the one of its best example.
-                    unit.setdefault(number, abs(fields["score"]) / fields["share"])
-                sign = -1.0 if fields["direction"] == "top" else 1.0
-                entry = (sign * fields["score"], fields["id"].encode(), line, fields)
-                lists.setdefault((*answer, fields["direction"]), []).append(entry)
+            if first["direction"] == "group":
+                for line in lines:
+                    _add(groups.setdefault(answer, {}), json.loads(line))
+                continue
+            if "share" in first and number not in moved.get(answer, ()):
+                total = _moved(lines)
+                if total is not None:
+                    moved.setdefault(answer, {})[number] = total
+            lists.setdefault((*answer, first["direction"]), []).append(_entries(lines, first["direction"]))
     text: list[str] = []
     chosen: dict[tuple[Any, str], list[dict[str, Any]]] = {}
     for answer in order:
         for direction, count in (("top", top), ("bottom", bottom)):
-            best = heapq.nsmallest(count, lists.get((*answer, direction), []), key=lambda entry: entry[:2])
+            best = list(islice(heapq.merge(*lists.get((*answer, direction), []), key=lambda entry: entry[:2]), count))
             total = sum(moved.get(answer, {}).values())
             for place, (_, _, line, fields) in enumerate(best, 1):
                 text.append(_with_share(_RANK.sub(rf"\g<1>{place}", line, count=1), fields, total))
@@ -54,6 +54,40 @@ def merged(outputs: Sequence[bytes], *, top: int, bottom: int, group_by: str | N
     for answer in order:
         text += _group_lines(answer, groups.get(answer, {}), chosen[answer], group_by)
     return "".join(line + "\n" for line in text)
+
+
+def _lists(output: bytes) -> Iterator[list[str]]:
+    """The lines of each list: one begins where ranks begin again.
+
+    A metadata field of that name and value cuts a list in two, both of which are in order, and that is all it takes.
+    """
+    lines: list[str] = []
+    for line in output.decode().split("\n"):
+        if not line:
+            continue
+        if lines and '"rank":1,' in line:
+            yield lines
+            lines = []
+        lines.append(line)
+    if lines:
+        yield lines
+
+
+def _entries(lines: Sequence[str], direction: str) -> Iterator[_Entry]:
+    """A ranked list as what it is ordered by, read no further than it is wanted: most of a unit's lines never are."""
+    sign = -1.0 if direction == "top" else 1.0
+    for line in lines:
+        fields = json.loads(line)
+        yield sign * fields["score"], fields["id"].encode(), line, fields
+
+
+def _moved(lines: Sequence[str]) -> float | None:
+    """Σ |score| of a unit by the first line with a share: shares have six digits, and so has this."""
+    for line in lines:
+        fields = json.loads(line)
+        if fields.get("share"):
+            return abs(float(fields["score"])) / float(fields["share"])
+    return None
 
 
 def _with_share(line: str, fields: dict[str, Any], total: float) -> str:

@@ -7,7 +7,7 @@ be asked again.
 import contextlib
 import statistics
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +65,70 @@ class Failed:
     reason: str
 
 
+class _Pending:
+    """Jobs that wait, in one queue for each set of nodes that they want.
+
+    Thousands of jobs and of nodes: taking one looks at the queues and not at every job.
+    """
+
+    def __init__(self) -> None:
+        self._queues: dict[frozenset[str], deque[Job]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, job: Job) -> bool:
+        return any(job is each for each in self.jobs)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """All of them."""
+        return [job for queue in self._queues.values() for job in queue]
+
+    def add(self, job: Job) -> None:
+        """Adds a job; one that has failed is not for the nodes that wanted it any more than for others."""
+        self._queues.setdefault(frozenset() if job.failures else job.wanted, deque()).append(job)
+        self._count += 1
+
+    def take(
+        self,
+        node: str,
+        *,
+        may: Callable[[Job], bool],
+        is_free: Callable[[str], bool],
+        is_without_room: Callable[[Job], bool],
+    ) -> Job | None:
+        """A job that wants a node, else one that wants none, else one of the longest queue whose nodes have no room."""
+        nobody: frozenset[str] = frozenset()
+        alone = frozenset([node])
+        if alone in self._queues and (job := self._first(alone, may)) is not None:
+            return job
+        for wanted in [each for each in self._queues if node in each]:
+            if (job := self._first(wanted, may)) is not None:
+                return job
+        if nobody in self._queues:
+            job = self._first(nobody, lambda job: may(job) and (node in job.wanted or is_without_room(job)))
+            if job is not None:
+                return job
+        others = [each for each in self._queues if each and not any(map(is_free, each))]
+        for wanted in sorted(others, key=lambda each: -len(self._queues[each])):
+            if (job := self._first(wanted, may)) is not None:
+                return job
+        return None
+
+    def _first(self, wanted: frozenset[str], suits: Callable[[Job], bool]) -> Job | None:
+        queue = self._queues[wanted]
+        for place, job in enumerate(queue):
+            if suits(job):
+                del queue[place]
+                self._count -= 1
+                if not queue:
+                    del self._queues[wanted]
+                return job
+        return None
+
+
 class Scheduler:
     """Runs jobs with a remote function of (argument, *shared).
 
@@ -87,11 +151,12 @@ class Scheduler:
         self.shared = tuple(ray.put(each) for each in shared)
         self.settings = settings
         self.split = split
-        self.pending: deque[Job] = deque()
+        self.pending = _Pending()
         self.running: dict[ray.ObjectRef, _Running] = {}
+        self._busy: Counter[str] = Counter()
         self.failed: list[Failed] = []
         self.nodes: dict[str, Node] = {}
-        self._looked = 0.0
+        self._looked = self._backed_up = 0.0
         self._seconds_per_byte: list[float] = []
         self._seconds: list[float] = []
 
@@ -103,7 +168,8 @@ class Scheduler:
         deadline: float | None = None,
     ) -> list[Failed]:
         """Runs all; gives those that were given up. `deadline` is a time of the monotonic clock."""
-        self.pending.extend(sorted(jobs, key=lambda job: -job.bytes))
+        for job in sorted(jobs, key=lambda job: -job.bytes):
+            self.pending.add(job)
         idle_since = time.monotonic()
         try:
             while self.pending or self.running:
@@ -136,12 +202,11 @@ class Scheduler:
         # What ran on a node that is gone is lost; Ray says so only after a while.
         for reference, running in list(self.running.items()):
             if running.node not in self.nodes:
-                del self.running[reference]
+                self._forget(reference)
                 self._again(running, "the node is gone")
 
     def _slots(self, node: Node) -> int:
-        busy = sum(running.node == node.identity for running in self.running.values())
-        return max(1, int(node.processors // self._processors(node))) - busy
+        return max(1, int(node.processors // self._processors(node))) - self._busy[node.identity]
 
     def _processors(self, node: Node) -> float:
         return min(self.settings.cpus or node.processors, node.processors)
@@ -149,33 +214,35 @@ class Scheduler:
     # MARK: Assignment
 
     def _assign(self) -> None:
-        progress = True
-        while self.pending and progress:
-            progress = False
-            for node in self.nodes.values():
-                if self._slots(node) > 0:
-                    job = self._choose(node)
-                    if job is not None:
-                        self.pending.remove(job)
-                        self._start(job, node)
-                        progress = True
         if not self.pending:
             self._back_up_slow()
+            return
+        free = [node for node in self.nodes.values() if self._slots(node) > 0]
+        while free and self.pending:
+            given = [(node, job) for node in free if (job := self._choose(node)) is not None]
+            free = [node for node, _ in given if self._slots(node) > 0]
 
     def _choose(self, node: Node) -> Job | None:
-        """What wants this node, else what no node that it wants has room for; failed jobs go elsewhere if they can."""
-        candidates = [job for job in self.pending if self._may(job, node.identity)]
-        for job in candidates:
-            if node.identity in job.wanted:
-                return job
-        for job in candidates:
-            if not any(
+        """Starts what wants this node, else what no node that it wants has room for; gives it."""
+
+        def is_without_room(job: Job) -> bool:
+            return not any(
                 self._slots(self.nodes[each]) > 0 for each in job.wanted if each in self.nodes and self._may(job, each)
-            ):
-                return job
-        return None
+            )
+
+        job = self.pending.take(
+            node.identity,
+            may=lambda job: self._may(job, node.identity),
+            is_free=lambda name: name in self.nodes and self._slots(self.nodes[name]) > 0,
+            is_without_room=is_without_room,
+        )
+        if job is not None:
+            self._start(job, node)
+        return job
 
     def _may(self, job: Job, node: str) -> bool:
+        if not job.failures and job.able is None:
+            return True
         failed_on = {where for where, _ in job.failures}
         able = self.nodes.keys() if job.able is None else self.nodes.keys() & job.able
         able = able or self.nodes.keys()
@@ -189,18 +256,21 @@ class Scheduler:
         ).remote(job.argument, *self.shared)
         reference, value = given if self.keeps_values else (given, None)
         self.running[reference] = _Running(job, node.identity, time.monotonic(), value)
+        self._busy[node.identity] += 1
 
     def _back_up_slow(self) -> None:
         """Starts elsewhere as well what takes much longer than the others did."""
-        if not self._seconds:
+        now = time.monotonic()
+        if not self._seconds or now - self._backed_up < _TICK_SECONDS:
             return
+        self._backed_up = now
         rate = statistics.median(self._seconds_per_byte)
         usual = statistics.median(self._seconds)
-        copies = [id(running.job) for running in self.running.values()]
+        copies = Counter(id(running.job) for running in self.running.values())
         for running in list(self.running.values()):
             expected = max(usual, rate * running.job.bytes)
             limit = max(self.settings.straggler_seconds, self.settings.straggler * expected)
-            if time.monotonic() - running.started < limit or copies.count(id(running.job)) > 1:
+            if now - running.started < limit or copies[id(running.job)] > 1:
                 continue
             free = [node for node in self.nodes.values() if node.identity != running.node and self._slots(node) > 0]
             able = [node for node in free if self._may(running.job, node.identity)]
@@ -211,9 +281,15 @@ class Scheduler:
 
     def _collect(self, on_result: Callable[[Job, Any], None], deadline: float | None) -> None:
         patience = _TICK_SECONDS if deadline is None else max(0.0, min(_TICK_SECONDS, deadline - time.monotonic()))
-        ready, _ = ray.wait(list(self.running), num_returns=1, timeout=patience)
+        references = list(self.running)
+        # All that is there at once, so that many nodes do not wait for one another's turn.
+        ready, _ = ray.wait(references, num_returns=len(references), timeout=0)
+        if not ready:
+            ready, _ = ray.wait(references, num_returns=1, timeout=patience)
         for reference in ready:
-            running = self.running.pop(reference)
+            if reference not in self.running:
+                continue
+            running = self._forget(reference)
             if running.job.done:
                 continue
             try:
@@ -234,14 +310,14 @@ class Scheduler:
         self._seconds_per_byte.append(seconds / max(1, running.job.bytes))
         for reference, other in list(self.running.items()):
             if other.job is running.job:
-                del self.running[reference]
                 self._cancel(reference)
 
     def _failed(self, running: _Running, error: Exception) -> None:
         if isinstance(error, SegmentsUnreadableError) and self.split is not None:
             running.job.done = True
             whole, unread = self.split(running.job, error)
-            self.pending.extend(whole)
+            for job in whole:
+                self.pending.add(job)
             for job in unread:
                 self._again(_Running(job, running.node, running.started), str(error))
             return
@@ -261,18 +337,23 @@ class Scheduler:
             job.done = True
             self.failed.append(Failed(job, reason))
         else:
-            self.pending.append(job)
+            self.pending.add(job)
 
     def _give_up_all(self, reason: str) -> None:
-        jobs = {id(job): job for job in [*self.pending, *(running.job for running in self.running.values())]}
-        self.pending.clear()
+        jobs = {id(job): job for job in [*self.pending.jobs, *(running.job for running in self.running.values())]}
+        self.pending = _Pending()
         self.failed += [Failed(job, reason) for job in jobs.values() if not job.done]
 
     def _cancel(self, reference: "ray.ObjectRef") -> None:
         # By force: the program that the worker waits for ends with it.
         with contextlib.suppress(Exception):
             ray.cancel(reference, force=True)
-        self.running.pop(reference, None)
+        self._forget(reference)
+
+    def _forget(self, reference: "ray.ObjectRef") -> _Running:
+        running = self.running.pop(reference)
+        self._busy[running.node] -= 1
+        return running
 
 
 def alive_nodes() -> dict[str, Node]:

@@ -156,7 +156,7 @@ def ask(unit: Unit, common: Common, question: Question, settings: Settings) -> U
         scores = None
         if question.scores is not None:
             scores = Path(folder) / f"rows-{unit.first_row:012}.{question.scores[1]}"
-            arguments.append(f"--scores={scores}")
+            arguments.append(f"--output={scores}")
         arguments += [f"--output={folder}/answer.jsonl", "--format=jsonl"]
         started = time.monotonic()
         try:
@@ -185,7 +185,7 @@ def explain(unit: Unit, common: Common, question: Question, settings: Settings) 
     ):
         given = _given(question, Path(folder), found)
         if question.scores is not None:
-            given.append(f"--scores={folder}/scores.{question.scores[1]}")
+            given.append(f"--output={folder}/scores.{question.scores[1]}")
         arguments = ["query", str(held.path), *given, "--explain=plan", "--json", *_threads(settings)]
         try:
             return run_tool(tool, *arguments)[0], this_node(), held.fetched_bytes
