@@ -17,6 +17,8 @@ os.environ |= {
     "RAY_ENABLE_AUTO_CONNECT": "0",
     # Named after where it is usual: the machine's own address is then 127.0.0.1, which a driver would else replace.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Workers that give way to everything else take minutes on a busy machine.
+    "RAY_worker_niceness": "0",
 }
 os.environ.pop("RAY_ADDRESS", None)
 

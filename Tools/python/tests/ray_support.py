@@ -178,6 +178,7 @@ def _with_copies(value: Any, first: Any) -> Any:
 def settings(folder: Path, **changed: Any) -> Settings:
     """One task a segment, unless said, and a cache of its own for every node."""
     given: dict[str, Any] = {"cache": f"{folder}/cache-{{node}}", "unit_bytes": 1, "cpus": 1, "straggler_seconds": 60.0}
+    given["node_seconds"] = 300.0
     return Settings(**(given | changed))
 
 

@@ -13,7 +13,8 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
-from lorif.batch import FactorBatch  # noqa: E402
+from lorif.basis import Basis  # noqa: E402
+from lorif.batch import FactorBatch, Factors, write_batch  # noqa: E402
 from lorif.curvature import Curvature  # noqa: E402
 from lorif.ray import (  # noqa: E402
     Collection,
@@ -21,6 +22,7 @@ from lorif.ray import (  # noqa: E402
     IncompleteError,
     PackOptions,
     Query,
+    find_whitening,
     fit,
     ingest,
 )
@@ -356,3 +358,28 @@ def test_an_ingest_that_fails_commits_nothing(library: Library, cluster: Any, tm
         ingest(target, [library.batches[0], bad], options=PackOptions(encoding="f16"), settings=settings(tmp_path))
     assert not target.exists()
     assert set(LAYERS) == {layer.name for layer in FactorBatch(library.batches[0]).layers}
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_whitening_basis_does_not_depend_on_the_batches(cluster: Any, tmp_path: Path, dense: bool) -> None:
+    random = np.random.default_rng(5)
+    left, right = (random.standard_normal((90, d, 2)).astype(np.float32) for d in (8, 6))
+    rows = left @ right.swapaxes(1, 2) if dense else Factors(left, right)
+    write_batch(tmp_path / "all.safetensors", {"a": rows})
+    run("create", tmp_path / "store", f"--whiten-from={tmp_path / 'all.safetensors'}", "--rank=2", "--epsilon=0.05")
+    (path,) = (tmp_path / "store" / "basis").glob("*.basis")
+    wanted = Basis(path).maps("a")
+    parts = []
+    for number, part in enumerate((slice(0, 1), slice(1, 60), slice(60, 90))):
+        parts.append(tmp_path / f"part-{number}.safetensors")
+        write_batch(parts[-1], {"a": rows[part] if dense else Factors(left[part], right[part])})
+    output = tmp_path / "found.basis"
+    done = find_whitening(parts, output, epsilon=0.05, settings=settings(tmp_path))
+    found = Basis(output)
+    assert (done.digest, done.rows, found.epsilon) == (found.digest, 90, 0.05)
+    for mine, theirs in zip(found.maps("a"), wanted, strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=1e-6 * np.abs(theirs).max())
+    parts[1].unlink()
+    with pytest.raises(CollectionRefusedError, match="there is no such batch"):
+        find_whitening(parts, tmp_path / "none.basis", settings=settings(tmp_path))
+    assert not (tmp_path / "none.basis").exists()

@@ -28,6 +28,7 @@ from lorif.ray.fit import Fitted, fit
 from lorif.ray.ingest import Ingested, PackOptions, ingest
 from lorif.ray.query import CollectionAnswer, Query, UnreadRows, explain_query, query
 from lorif.ray.settings import Settings
+from lorif.ray.whitening import Whitened, find_whitening
 
 __all__ = [
     "CacheFullError",
@@ -45,7 +46,9 @@ __all__ = [
     "Query",
     "Settings",
     "UnreadRows",
+    "Whitened",
     "explain_query",
+    "find_whitening",
     "fit",
     "ingest",
     "query",

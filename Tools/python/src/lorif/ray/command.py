@@ -14,6 +14,7 @@ from lorif.ray.fit import fit
 from lorif.ray.ingest import PackOptions, ingest
 from lorif.ray.query import Query, connect, explain_query, query
 from lorif.ray.settings import Settings
+from lorif.ray.whitening import find_whitening
 from lorif.store import Method
 from lorif.tool import ToolError
 
@@ -25,6 +26,7 @@ examples:
   python -m lorif.ray collection add shards.json /data/a.lorif s3://bucket/b.lorif
   python -m lorif.ray fit shards.json --rank 64
   python -m lorif.ray query shards.json queries.safetensors --top 10
+  python -m lorif.ray whiten sample.basis factors/*.safetensors
   python -m lorif.ray ingest shards.json factors/*.safetensors --encoding q4
 
 Without --address (or RAY_ADDRESS) a cluster of this machine alone is started for the command.
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _query_parser(commands)
     _fit_parser(commands)
     _ingest_parser(commands)
+    _whiten_parser(commands)
     return parser
 
 
@@ -196,6 +199,19 @@ def _ingest_parser(commands: Any) -> None:
     add("--energy", type=float)
     add("--layers-of", metavar="STORE", help="a path that all nodes see")
     add("--basis-from", metavar="FILE", help="a path that all nodes see")
+    _cluster_options(parser)
+
+
+def _whiten_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "whiten", help="find a whitening basis on batches",
+        description="Find the whitening basis of all rows of raw batches, in parallel, and write it to a file: for "
+        "'ingest --basis-from' and 'lorif create --basis-from'.",
+    )  # fmt: skip
+    parser.set_defaults(run=_whiten)
+    parser.add_argument("output", help="the new file, a path or URL that ends in .basis")
+    parser.add_argument("batches", nargs="+", help="factor batches, paths or URLs")
+    parser.add_argument("--epsilon", type=float, help="part of the mean eigenvalue that is added to every one (0.1)")
     _cluster_options(parser)
 
 
@@ -327,6 +343,16 @@ def _ingest(options: argparse.Namespace) -> int:
         f"{done.rows:,} rows in {len(done.segments):,} segments, {done.already_there} of them packed before, in "
         f"{done.seconds:.2f} s; generation {done.generation}"
     )
+    return 0
+
+
+def _whiten(options: argparse.Namespace) -> int:
+    connect(options.address)
+    done = find_whitening(
+        options.batches, options.output, epsilon=options.epsilon, settings=_settings(options),
+        progress=_progress("batches"),
+    )  # fmt: skip
+    print(f"basis {done.digest[:12]} found on {done.rows:,} rows in {done.seconds:.2f} s")
     return 0
 
 

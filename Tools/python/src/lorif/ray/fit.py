@@ -22,14 +22,12 @@ from lorif.ray.collection import Collection, read_curvature
 from lorif.ray.curvature_file import CurvatureWriter, FittedGroup, basis_pages
 from lorif.ray.errors import ClusterError, CollectionRefusedError, IncompleteError
 from lorif.ray.manifest import Manifest, commit
-from lorif.ray.moments import added, applied, arithmetic, gram
+from lorif.ray.moments import applied, arithmetic, gram, reduced
 from lorif.ray.placement import plan_units
 from lorif.ray.query import open_session
 from lorif.ray.scheduler import Job, Scheduler
 from lorif.ray.settings import Settings
 
-#: Sums that one task of a reduction adds up.
-_FAN_IN = 8
 #: Bytes of sums that a task may give at once; more layers are done one group after another.
 _SUM_BYTES = 1 << 30
 #: The captured energy has settled when a pass changes it by less.
@@ -215,14 +213,7 @@ class _Work:
             raise IncompleteError("a fit needs every row; " + "; ".join(texts))
         if rows != self.manifest.live_rows:
             raise IncompleteError(f"a fit needs every row: {rows} of {self.manifest.live_rows} were added up")
-        level = [parts[row] for row in sorted(parts)]
-        remote = ray.remote(max_retries=0)(added).options(scheduling_strategy="SPREAD")
-        while len(level) > 1:
-            level = [
-                level[at] if at + 1 == len(level) else remote.remote(*level[at : at + _FAN_IN])
-                for at in range(0, len(level), _FAN_IN)
-            ]
-        return level[0]
+        return reduced([parts[row] for row in sorted(parts)])
 
 
 def eigenpairs(sums: Sequence[NDArray[np.float64]], place: int, layer: int, rank: int, exact: bool) -> FittedGroup:

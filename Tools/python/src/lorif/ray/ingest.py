@@ -72,7 +72,7 @@ def pack(batches: tuple[str, ...], folder: str, options: PackOptions, settings: 
     started = time.monotonic()
     tool = Tool(settings.tool)
     with tempfile.TemporaryDirectory(prefix="lorif-packing-") as temporary:
-        local = [_local(url, Path(temporary) / f"{number}") for number, url in enumerate(batches)]
+        local = [local_batch(url, Path(temporary) / f"{number}") for number, url in enumerate(batches)]
         name = key_of([_digest(path) for path in local], options.arguments(), tool.version) + ".segment"
         url = files.joined(folder, name)
         if files.exists(url):
@@ -115,7 +115,7 @@ def ingest(
     where = files.absolute(where)
     names = [files.absolute(str(batch)) for batch in batches]
     groups = [tuple(names[at : at + batches_per_segment]) for at in range(0, len(names), batches_per_segment)]
-    jobs = [Job(group, sum(_size(each) for each in group)) for group in groups]
+    jobs = [Job(group, sum(size_of(each) for each in group)) for group in groups]
     packed: dict[tuple[str, ...], Packed] = {}
 
     def collect(job: Job, result: Packed) -> None:
@@ -149,14 +149,15 @@ def _commit(collection: Collection | None, url: str, sources: Sequence[str], set
     return collection.add(*sources).generation
 
 
-def _size(url: str) -> int:
+def size_of(url: str) -> int:
+    """Bytes of a batch."""
     try:
         return files.size(url)
     except OSError:
         raise CollectionRefusedError(f"{url}: there is no such batch") from None
 
 
-def _local(url: str, folder: Path) -> Path:
+def local_batch(url: str, folder: Path) -> Path:
     """A local path of a batch, with its metadata beside it."""
     path = files.local_path(url)
     if path is not None:

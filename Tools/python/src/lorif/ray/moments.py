@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import ray
 from numpy.typing import NDArray
 
 from lorif.page import decode_vectors
@@ -17,6 +18,8 @@ from lorif.segment import DENSE, LEFT, RIGHT, Segment
 #: Gradients longer than this are multiplied in single precision; sums over tiles are kept in double.
 LONGEST_IN_DOUBLE = 1024
 _TILE_NUMBERS = 8 << 20
+#: Sums that one task of a reduction adds up.
+_FAN_IN = 8
 
 
 def arithmetic(length: int) -> str:
@@ -104,3 +107,15 @@ def added(*sums: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
         for place, each in enumerate(other):
             totals[place] += each
     return totals
+
+
+def reduced(parts: Sequence["ray.ObjectRef"]) -> "ray.ObjectRef":
+    """A reference to the sums of tasks added up in a tree, in the order given, wherever there is room."""
+    level = list(parts)
+    remote = ray.remote(max_retries=0)(added).options(scheduling_strategy="SPREAD")
+    while len(level) > 1:
+        level = [
+            level[at] if at + 1 == len(level) else remote.remote(*level[at : at + _FAN_IN])
+            for at in range(0, len(level), _FAN_IN)
+        ]
+    return level[0]
