@@ -117,6 +117,17 @@ class Cost:
         """Merging the ranked lists of all units on the driver."""
         return nodes * units * QUERIES * top / lines_per_second
 
+    def driver_bytes(self, nodes: int, top: int = 100, units: int = 4) -> float:
+        """The lines of all units, which the driver has in memory until they are merged."""
+        return nodes * units * QUERIES * top * LINE_BYTES
+
+    @property
+    def fit_bytes(self) -> float:
+        """Memory of a task of a fit in Gram form: moments of as many layers as take 1 GiB, one layer's product beside
+        them, and a tile of 8 Mi numbers with what it is made of, in f32 and f64."""
+        moments = self.d**4 * 8
+        return max(moments, min(self.layers * moments, 1 << 30)) + moments + (8 << 20) * 16
+
     def fit_seconds(self, nodes: int) -> tuple[float, float, float]:
         """Products over the rows, the reduction of the moments, and the eigenproblems: of all layers, Gram form."""
         length = self.d**2
@@ -238,6 +249,7 @@ def report(lorif: str) -> str:
                     (
                         d, rank, encoding, f"10^{len(str(examples)) - 1}", f"{each:,.0f}", text_bytes(cost.total),
                         nodes, cost.nodes_in_memory, f"{cost.nodes_for(60):,}", text_bytes(cost.curvature_bytes),
+                        text_bytes(cost.query_bytes), text_bytes(cost.driver_bytes(nodes)), text_bytes(cost.fit_bytes),
                         text_seconds(scan),
                         text_seconds(cost.spreading_seconds(nodes)),
                         text_seconds(cost.merge_seconds(nodes, lines_per_second)),
@@ -285,7 +297,7 @@ def simulation(machine: Machine, lines_per_second: float) -> str:
 
 _HEADER = (
     "d", "c", "encoding", "examples", "bytes each", "segments", "nodes (disk)", "nodes (memory)", "nodes (1 min)",
-    "curvature", "scan", "send", "merge", "fit: products", "fit: reduce", "fit: eigen",
+    "curvature", "queries", "driver", "fit task", "scan", "send", "merge", "fit: products", "fit: reduce", "fit: eigen",
 )  # fmt: skip
 
 _INTRODUCTION = """\
@@ -300,9 +312,10 @@ _NODE = """\
 Planned nodes have {machine.processors} processors of the measured kind, {memory} of memory, {disk} of disks that
 read 5 GB/s, and a network of 25 Gbit/s; rates are taken to grow with the processors, which holds until memory
 limits: so far it was measured on two. A row is a collection: nodes whose disks, or whose memory, hold it at four
-fifths; nodes on which the scan takes a minute; curvature of rank 64 per layer; one scan for 16 full-rank queries on
-the nodes of "disk" (arithmetic, or reading where a node's share exceeds its memory); sending the queries; merging
-the best 100 of four units a node; a fit of all layers in Gram form, at the rate of the program's own fits (those of
+fifths; nodes on which the scan takes a minute; memory: of the curvature of rank 64 per layer and of 16 full-rank
+queries, on every node; of the answers on the driver, until they are merged; of a task of a fit. Then, on the nodes of
+"disk": one scan (arithmetic, or reading where a node's share exceeds its memory); sending the queries; merging the
+best 100 of four units a node; a fit of all layers in Gram form, at the rate of the program's own fits (those of
 `lorif.ray` take the products by NumPy). Rates were measured for int8 (c = 1) and q2 (c = 4), d = 64; others are taken
 to cost in proportion to c, d² and, of low-bit codes, bits.
 """

@@ -1,11 +1,11 @@
 """What asking through Ray costs on one node, beside the plain command on the same rows.
 
-    python Tools/bench/ray_overhead.py FOLDER --lorif .build/release/lorif
+    python Tools/bench/ray_overhead.py FOLDER --lorif .build/release/lorif --output Tools/bench/results/ray.md
 
 Makes a store of 16 layers of 64×64 (c = 1, int8) and a collection of its segments in FOLDER, starts Ray on this
 machine, and asks both in turns by inner product with full-rank queries. Prints medians: the plain command, the
-query through a driver that is connected, the time from starting the cluster to the first answer, and planning 1,000
-shards. Exits with 1 if the answers differ.
+query through a driver that is connected, the time from starting the cluster to the first answer, handing out 1,000
+tasks that do nothing, and planning 1,000 shards. Exits with 1 if the answers differ.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 from batches import Shape, generate
-from processes import ROOT
+from processes import ROOT, machine
 from sizes import full_batches
 
 TILE = ROOT / "Tests/Data/reference/train_c1.safetensors"
@@ -73,19 +73,39 @@ def plan_many(shards: int) -> float:
     return timed(5, lambda: plan_units(decode(data, "s3://b/c.json"), nodes, {}, Settings()))[0]
 
 
+def nothing(_: object) -> None:
+    """A task that does nothing."""
+
+
+def hand_out(tasks: int) -> float:
+    """Seconds for so many tasks, one processor each, from the first to the last result."""
+    from lorif.ray.scheduler import Job, Scheduler  # noqa: PLC0415 - needs the extra `ray`
+    from lorif.ray.settings import Settings  # noqa: PLC0415
+
+    started = time.monotonic()
+    scheduler = Scheduler(nothing, (), Settings(cpus=1))
+    scheduler.run([Job(number, 1) for number in range(tasks)], lambda *_: None)
+    return time.monotonic() - started
+
+
 def main() -> int:
     """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--lorif", required=True, help="the program")
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--queries", type=int, default=8)
+    parser.add_argument("--rows", type=int, default=500_000)
+    parser.add_argument("--queries", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--prepare", action="store_true", help="make the store, and stop")
+    parser.add_argument("--output", type=Path, help="write the page here, too")
     options = parser.parse_args()
     os.environ["LORIF_BIN"] = str(Path(options.lorif).resolve())
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     options.folder.mkdir(parents=True, exist_ok=True)
     store, asked = prepare(options.lorif, options.folder, options.rows, options.queries)
+    if options.prepare:
+        return 0
+    described = machine(options.folder)
 
     import ray  # noqa: PLC0415 - reads the environment
     from lorif.ray import Collection, Query, Settings, query  # noqa: PLC0415
@@ -114,22 +134,36 @@ def main() -> int:
         seconds, answer = timed(1, lambda: query(collection, request, settings=settings))
         ray_times.append(seconds)
         inside.append(answer.totals.units[0].tool_seconds)
+    tasks = [hand_out(1000) for _ in range(3)]
     ray.shutdown()
-    alone, through = statistics.median(plain_times), statistics.median(ray_times)
+    described["Ray"] = ray.__version__
     rows = [
-        ("the plain command", alone),
-        (f"through Ray, {len(answer.totals.units)} unit(s)", through),
-        ("of which the program", statistics.median(inside)),
-        ("starting Ray", up),
-        ("from starting Ray to the first answer", first),
-        ("planning 1,000 shards", plan_many(1000)),
+        ("the plain command", plain_times),
+        ("through Ray, by a driver that is connected", ray_times),
+        ("of which the program", inside),
+        ("starting Ray", [up]),
+        ("from starting Ray to the first answer", [first]),
+        ("handing out 1,000 empty tasks", tasks),
+        ("planning 1,000 shards, from the manifest's bytes", [plan_many(1000) for _ in range(3)]),
     ]
-    load = os.getloadavg()[0]
-    print(f"{options.rows:,} rows, {options.queries} full-rank queries, medians of {options.repeats}, load {load:.1f}")
-    for name, value in rows:
-        print(f"{name:40} {value:8.3f} s")
-    print(f"{'overhead':40} {100 * (through / alone - 1):8.1f} %")
-    print("answers are equal" if answer.text == plain else "answers DIFFER")
+    overhead = statistics.median(ray_times) / statistics.median(plain_times) - 1
+    page = [
+        "# Asking through Ray", "",
+        f"`Tools/bench/ray_overhead.py`: {options.rows:,} examples of 16 layers of 64×64, c = 1, int8, "
+        f"{options.queries} full-rank queries by inner product, all on one machine, {len(answer.totals.units)} unit. "
+        "The plain command and the query through Ray are asked in turns.", "",
+        *(f"- {name}: {value}" for name, value in described.items()), "",
+        "| figure | median | range | runs |", "| --- | ---: | ---: | ---: |",
+        *(
+            f"| {name} | {statistics.median(values):.3f} s | {min(values):.3f} to {max(values):.3f} | {len(values)} |"
+            for name, values in rows
+        ),
+        f"| overhead | {100 * overhead:.1f} % | | |", "",
+        "Answers are equal, byte for byte." if answer.text == plain else "Answers DIFFER.", "",
+    ]  # fmt: skip
+    print("\n".join(page))
+    if options.output:
+        options.output.write_text("\n".join(page), encoding="utf-8")
     return 0 if answer.text == plain else 1
 
 

@@ -373,12 +373,13 @@ def test_jobs_wait_for_their_nodes_and_then_go_elsewhere() -> None:
     for job in (*jobs, failed):
         pending.add(job)
 
-    def take(node: str, free: str) -> object:
+    def take(node: str, free: str, slow: str = "") -> object:
         job = pending.take(
             node,
             may=lambda job: node not in {where for where, _ in job.failures},
             is_free=lambda name: name in free,
             is_without_room=lambda job: not any(each in free for each in job.wanted),
+            is_slow=lambda name: name in slow,
         )
         return None if job is None else job.argument
 
@@ -386,8 +387,9 @@ def test_jobs_wait_for_their_nodes_and_then_go_elsewhere() -> None:
     # While b has room, nobody takes what it wants; then the longest queue gives first.
     assert take("c", "abc") is None
     assert take("c", "c") == 9
-    assert [take("c", "c") for _ in range(4)] == [2, 3, 1, 4]
-    assert (take("c", "c"), len(pending), pending.jobs) == (None, 0, [])
+    assert [take("c", "c") for _ in range(3)] == [2, 3, None]
+    assert [take("c", "c", slow) for slow in ("a", "b")] == [1, 4]
+    assert (take("c", "c", "ab"), len(pending), pending.jobs) == (None, 0, [])
 
 
 # Planning

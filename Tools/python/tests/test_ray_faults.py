@@ -14,12 +14,13 @@ from typing import Any  # noqa: E402
 
 import numpy as np  # noqa: E402
 from lorif.basis import Basis  # noqa: E402
-from lorif.batch import FactorBatch, Factors, write_batch  # noqa: E402
+from lorif.batch import FactorBatch, Factors, SecondMoments, write_batch  # noqa: E402
 from lorif.curvature import Curvature  # noqa: E402
 from lorif.ray import (  # noqa: E402
     Collection,
     CollectionRefusedError,
     IncompleteError,
+    Making,
     PackOptions,
     Query,
     find_whitening,
@@ -360,25 +361,56 @@ def test_an_ingest_that_fails_commits_nothing(library: Library, cluster: Any, tm
     assert set(LAYERS) == {layer.name for layer in FactorBatch(library.batches[0]).layers}
 
 
-@pytest.mark.parametrize("dense", [False, True])
-def test_a_whitening_basis_does_not_depend_on_the_batches(cluster: Any, tmp_path: Path, dense: bool) -> None:
+def test_tasks_make_batches_once_and_a_failure_commits_nothing(cluster: Any, tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    made.mkdir()
+
+    def record(source: str, path: Path) -> None:
+        (made / f"{source}-{os.getpid()}").touch()
+        if source == "bad":
+            raise ValueError("no such part of the training set")
+        rows = np.full((4, 3, 2), ord(source), np.float32)
+        write_batch(path, {"a": rows}, ids=[f"{source}{row}" for row in range(4)])
+
+    target, making = tmp_path / "c.json", Making("model of step 7", record)
+    options = PackOptions(encoding="f32")
+    with pytest.raises(IncompleteError, match="no such part"):
+        ingest(target, ["x", "bad"], options=options, making=making, settings=settings(tmp_path))
+    assert not target.exists()
+    done = ingest(target, ["x", "y", "z"], options=options, making=making, settings=settings(tmp_path))
+    assert (done.rows, done.packed, done.already_there) == (12, 2, 1)
+    assert sorted(path.name[0] for path in made.iterdir() if path.name[1] == "-") == ["x", "y", "z"]
+    other = ingest(target, ["x"], options=options, making=Making("of step 8", record), settings=settings(tmp_path))
+    assert (other.packed, other.already_there) == (1, 0)
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["of full gradients", "of the trainer's moments"])
+def test_a_whitening_basis_does_not_depend_on_the_batches(cluster: Any, tmp_path: Path, given: bool) -> None:
     random = np.random.default_rng(5)
     left, right = (random.standard_normal((90, d, 2)).astype(np.float32) for d in (8, 6))
-    rows = left @ right.swapaxes(1, 2) if dense else Factors(left, right)
-    write_batch(tmp_path / "all.safetensors", {"a": rows})
-    run("create", tmp_path / "store", f"--whiten-from={tmp_path / 'all.safetensors'}", "--rank=2", "--epsilon=0.05")
+    full = (left @ right.swapaxes(1, 2)).astype(np.float64)
+
+    def write(name: str, part: slice, *, moments: bool = given) -> Path:
+        rows = Factors(left[part], right[part]) if given else full[part].astype(np.float32)
+        both = [np.einsum(form, full[part], full[part]) / len(full[part]) for form in ("nab,ncb->ac", "nab,nac->bc")]
+        extra = {"a": SecondMoments(*((each + each.T) / 2 for each in both))} if moments else None
+        write_batch(tmp_path / f"{name}.safetensors", {"a": rows}, second_moments=extra)
+        return tmp_path / f"{name}.safetensors"
+
+    run("create", tmp_path / "store", f"--whiten-from={write('all', slice(0, 90))}", "--rank=2", "--epsilon=0.05")
     (path,) = (tmp_path / "store" / "basis").glob("*.basis")
     wanted = Basis(path).maps("a")
-    parts = []
-    for number, part in enumerate((slice(0, 1), slice(1, 60), slice(60, 90))):
-        parts.append(tmp_path / f"part-{number}.safetensors")
-        write_batch(parts[-1], {"a": rows[part] if dense else Factors(left[part], right[part])})
+    parts = [write(f"part-{part.start}", part) for part in (slice(0, 1), slice(1, 60), slice(60, 90))]
     output = tmp_path / "found.basis"
     done = find_whitening(parts, output, epsilon=0.05, settings=settings(tmp_path))
     found = Basis(output)
     assert (done.digest, done.rows, found.epsilon) == (found.digest, 90, 0.05)
     for mine, theirs in zip(found.maps("a"), wanted, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-6 * np.abs(theirs).max())
+    if given:
+        bare = write("bare", slice(0, 9), moments=False)
+        with pytest.raises(CollectionRefusedError, match="cannot be whitened"):
+            find_whitening([*parts, bare], tmp_path / "none.basis", settings=settings(tmp_path))
     parts[1].unlink()
     with pytest.raises(CollectionRefusedError, match="there is no such batch"):
         find_whitening(parts, tmp_path / "none.basis", settings=settings(tmp_path))

@@ -25,7 +25,7 @@ from lorif.ray.errors import (
     IncompleteError,
 )
 from lorif.ray.fit import Fitted, fit
-from lorif.ray.ingest import Ingested, PackOptions, ingest
+from lorif.ray.ingest import Ingested, Making, PackOptions, ingest
 from lorif.ray.query import CollectionAnswer, Query, UnreadRows, explain_query, query
 from lorif.ray.settings import Settings
 from lorif.ray.whitening import Whitened, find_whitening
@@ -42,6 +42,7 @@ __all__ = [
     "Fitted",
     "IncompleteError",
     "Ingested",
+    "Making",
     "PackOptions",
     "Query",
     "Settings",

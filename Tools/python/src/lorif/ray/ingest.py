@@ -45,6 +45,19 @@ class PackOptions:
 
 
 @dataclass(frozen=True)
+class Making:
+    """How a task makes a factor batch of something else: records a part of the training set, or converts a file.
+
+    `function` takes a source and the path of the batch to write; ids must be distinct over all sources. `name` stands
+    for everything that the gradients depend on besides the source (model, checkpoint, recorder's options): the same
+    source by the same name is not made again.
+    """
+
+    name: str
+    function: Callable[[str, Path], None]
+
+
+@dataclass(frozen=True)
 class Packed:
     """A segment that a task wrote, or found."""
 
@@ -67,20 +80,30 @@ class Ingested:
     nodes: frozenset[str] = field(default_factory=frozenset)
 
 
-def pack(batches: tuple[str, ...], folder: str, options: PackOptions, settings: Settings) -> Packed:
-    """Packs batches into one segment in a folder, unless it is there."""
+def pack(
+    sources: tuple[str, ...], folder: str, options: PackOptions, settings: Settings, making: Making | None
+) -> Packed:
+    """Packs batches, or what is made of other sources, into one segment in a folder, unless it is there."""
     started = time.monotonic()
     tool = Tool(settings.tool)
     with tempfile.TemporaryDirectory(prefix="lorif-packing-") as temporary:
-        local = [local_batch(url, Path(temporary) / f"{number}") for number, url in enumerate(batches)]
-        name = key_of([_digest(path) for path in local], options.arguments(), tool.version) + ".segment"
-        url = files.joined(folder, name)
+        local: list[Path] = []
+        if making is None:
+            local = [local_batch(url, Path(temporary) / f"{number}") for number, url in enumerate(sources)]
+            key = key_of([_digest(path) for path in local], options.arguments(), tool.version)
+        else:
+            key = key_of(sources, [*options.arguments(), making.name], tool.version)
+        url = files.joined(folder, f"{key}.segment")
         if files.exists(url):
             try:
                 return Packed(read_segment(url)[0], True, this_node(), time.monotonic() - started)
             except CollectionDamagedError:
                 pass  # It is written anew.
-        out = Path(temporary) / name
+        if making is not None:
+            local = [Path(temporary) / f"made-{number}.safetensors" for number in range(len(sources))]
+            for source, path in zip(sources, local, strict=True):
+                making.function(source, path)
+        out = Path(temporary) / f"{key}.segment"
         run_tool(tool, "pack", str(out), *map(str, local), *options.arguments())
         files.put(out, url)
     return Packed(read_segment(url)[0], False, this_node(), time.monotonic() - started)
@@ -92,6 +115,7 @@ def ingest(
     *,
     folder: str | Path | None = None,
     options: PackOptions | None = None,
+    making: Making | None = None,
     batches_per_segment: int = 1,
     settings: Settings | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -101,6 +125,8 @@ def ingest(
     `target` is a collection, made if there is none, or a store on this machine (any path that is no `.json`), which
     takes the segments by `lorif attach`. `folder` is where segments go, on storage that all nodes see; beside the
     collection unless said, and required for a store. Nothing is committed unless everything was packed.
+
+    With `making`, `batches` are whatever it makes batches of, in the tasks that pack them; they need not be files.
     """
     settings, options, started = settings or Settings(), options or PackOptions(), time.monotonic()
     # Packing uses little more than one processor.
@@ -113,9 +139,9 @@ def ingest(
         raise CollectionRefusedError("a store needs a folder for the segments until it has them: say --segments")
     where = str(folder) if folder is not None else files.joined(files.folder_of(files.absolute(url)), "segments")
     where = files.absolute(where)
-    names = [files.absolute(str(batch)) for batch in batches]
+    names = [files.absolute(str(batch)) if making is None else str(batch) for batch in batches]
     groups = [tuple(names[at : at + batches_per_segment]) for at in range(0, len(names), batches_per_segment)]
-    jobs = [Job(group, sum(size_of(each) for each in group)) for group in groups]
+    jobs = [Job(group, 1 if making is not None else sum(size_of(each) for each in group)) for group in groups]
     packed: dict[tuple[str, ...], Packed] = {}
 
     def collect(job: Job, result: Packed) -> None:
@@ -123,7 +149,7 @@ def ingest(
         if progress is not None:
             progress(len(packed), len(groups))
 
-    failed = Scheduler(pack, (where, options, settings), settings).run(jobs, collect)
+    failed = Scheduler(pack, (where, options, settings, making), settings).run(jobs, collect)
     if failed:
         raise IncompleteError("; ".join(f"{each.job.argument[0]}: {each.reason}" for each in failed))
     results = [packed[group] for group in groups]

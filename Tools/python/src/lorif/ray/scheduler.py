@@ -87,8 +87,9 @@ class _Pending:
         return [job for queue in self._queues.values() for job in queue]
 
     def add(self, job: Job) -> None:
-        """Adds a job; one that has failed is not for the nodes that wanted it any more than for others."""
-        self._queues.setdefault(frozenset() if job.failures else job.wanted, deque()).append(job)
+        """Adds a job; one that has failed, or that its nodes cannot read, is not theirs any more than others'."""
+        is_theirs = not job.failures and (job.able is None or job.wanted <= job.able)
+        self._queues.setdefault(job.wanted if is_theirs else frozenset(), deque()).append(job)
         self._count += 1
 
     def take(
@@ -98,8 +99,12 @@ class _Pending:
         may: Callable[[Job], bool],
         is_free: Callable[[str], bool],
         is_without_room: Callable[[Job], bool],
+        is_slow: Callable[[str], bool],
     ) -> Job | None:
-        """A job that wants a node, else one that wants none, else one of the longest queue whose nodes have no room."""
+        """A job that wants a node, else one that wants none, else one of the longest queue whose nodes have no room.
+
+        The last job of a queue stays for its own nodes, which have the bytes, unless all of them are slow.
+        """
         nobody: frozenset[str] = frozenset()
         alone = frozenset([node])
         if alone in self._queues and (job := self._first(alone, may)) is not None:
@@ -111,7 +116,11 @@ class _Pending:
             job = self._first(nobody, lambda job: may(job) and (node in job.wanted or is_without_room(job)))
             if job is not None:
                 return job
-        others = [each for each in self._queues if each and not any(map(is_free, each))]
+        others = [
+            each
+            for each, queue in self._queues.items()
+            if each and not any(map(is_free, each)) and (len(queue) > 1 or all(map(is_slow, each)))
+        ]
         for wanted in sorted(others, key=lambda each: -len(self._queues[each])):
             if (job := self._first(wanted, may)) is not None:
                 return job
@@ -219,8 +228,10 @@ class Scheduler:
             return
         free = [node for node in self.nodes.values() if self._slots(node) > 0]
         while free and self.pending:
-            given = [(node, job) for node in free if (job := self._choose(node)) is not None]
-            free = [node for node, _ in given if self._slots(node) > 0]
+            started = sum(self._choose(node) is not None for node in free)
+            if not started:
+                break
+            free = [node for node in free if self._slots(node) > 0]
 
     def _choose(self, node: Node) -> Job | None:
         """Starts what wants this node, else what no node that it wants has room for; gives it."""
@@ -235,10 +246,20 @@ class Scheduler:
             may=lambda job: self._may(job, node.identity),
             is_free=lambda name: name in self.nodes and self._slots(self.nodes[name]) > 0,
             is_without_room=is_without_room,
+            is_slow=self._is_slow,
         )
         if job is not None:
             self._start(job, node)
         return job
+
+    def _is_slow(self, name: str) -> bool:
+        """Whether a node is gone, or what it runs has taken as long as others took."""
+        if name not in self.nodes:
+            return True
+        if not self._seconds:
+            return False
+        since = min((each.started for each in self.running.values() if each.node == name), default=time.monotonic())
+        return time.monotonic() - since > max(_TICK_SECONDS, statistics.median(self._seconds))
 
     def _may(self, job: Job, node: str) -> bool:
         if not job.failures and job.able is None:

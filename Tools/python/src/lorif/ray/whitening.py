@@ -44,7 +44,8 @@ def find_whitening(
 ) -> Whitened:
     """Writes the basis that `lorif create --whiten-from` finds on all rows of the batches, to a path or URL.
 
-    The batches have the same layers. The moments are means over every row, or there is no file and IncompleteError.
+    The batches have the same layers. The moments are means over every row, or there is no file and IncompleteError;
+    where batches give second moments, these are averaged, weighted by rows.
     """
     settings, started = settings or Settings(), time.monotonic()
     settings = replace(settings, cpus=settings.cpus or 1)
@@ -80,7 +81,7 @@ def find_whitening(
 
 
 def both_sides(url: str) -> tuple[tuple[int, tuple[Layer, ...]], list[NDArray[np.float64]]]:
-    """Rows and layers of a batch, and Σ G Gᵀ and Σ Gᵀ G of each layer."""
+    """Rows and layers of a batch, and Σ G Gᵀ and Σ Gᵀ G of each layer, or its second moments times its rows."""
     with tempfile.TemporaryDirectory(prefix="lorif-whitening-") as folder:
         batch = FactorBatch(local_batch(url, Path(folder) / "batch"))
         if batch.basis is not None:
@@ -89,17 +90,19 @@ def both_sides(url: str) -> tuple[tuple[int, tuple[Layer, ...]], list[NDArray[np
         for layer in batch.layers:
             left = np.zeros((layer.input_dimension,) * 2)
             right = np.zeros((layer.output_dimension,) * 2)
-            for start in range(0, batch.row_count, _ROWS):
-                rows = slice(start, start + _ROWS)
-                if layer.rank is None:
-                    full = batch.gradients(layer.name, rows).astype(np.float64)
+            given = batch.second_moments(layer.name)
+            if given is not None:
+                left, right = (batch.row_count * each for each in given)
+            elif layer.rank is not None:
+                raise CollectionRefusedError(
+                    f"{url}: layer '{layer.name}' cannot be whitened: expected full gradients, or second moments "
+                    "beside the factors"
+                )
+            else:
+                for start in range(0, batch.row_count, _ROWS):
+                    full = batch.gradients(layer.name, slice(start, start + _ROWS)).astype(np.float64)
                     left += np.einsum("nab,ncb->ac", full, full, optimize=True)
                     right += np.einsum("nab,nac->bc", full, full, optimize=True)
-                else:
-                    u, v = (side.astype(np.float64) for side in batch.factors(layer.name, rows))
-                    # G Gᵀ = U (VᵀV) Uᵀ, without G.
-                    left += np.einsum("nac,ncd,nbd->ab", u, v.swapaxes(1, 2) @ v, u, optimize=True)
-                    right += np.einsum("nac,ncd,nbd->ab", v, u.swapaxes(1, 2) @ u, v, optimize=True)
             sums += [left, right]
         return (batch.row_count, tuple(batch.layers)), sums
 
