@@ -134,34 +134,39 @@ def _query_parser(commands: Any) -> None:
     )  # fmt: skip
     parser.set_defaults(run=_query)
     add = parser.add_argument
-    add("collection")
+    add("collection", help="the manifest: a path or URL that ends in .json")
     add("queries", nargs="?", help="a factor batch; none for self-influence and --by-id")
     add("--method", choices=_METHODS, default="influence", metavar="METHOD", help=", ".join(_METHODS) + " (influence)")
-    add("--top", type=int, default=10)
-    add("--bottom", type=int, default=0)
+    add("--top", type=int, default=10, metavar="N", help="examples with the highest scores to list (10)")
+    add("--bottom", type=int, default=0, metavar="N", help="examples with the lowest scores to list (0)")
     add("--relative-damping", type=_numbers, default=(), metavar="RHO", help="one or several, separated by commas")
-    add("--damping", type=_numbers, default=(), metavar="LAMBDA")
-    add("--layers", action="append", default=[], metavar="GLOB")
-    add("--per-layer", action="store_true")
-    add("--aggregate", choices=["sum", "mean", "max"])
-    add("--aggregate-by", metavar="FIELD")
-    add("--group-by", metavar="FIELD")
-    add("--where", metavar="CONDITION")
-    add("--among", metavar="FILE", help="ids, one on each line or a JSON array")
-    add("--by-id", action="append", default=[], metavar="ID")
-    add("--metadata", metavar="FILE")
+    add("--damping", type=_numbers, default=(), metavar="LAMBDA", help="absolute; one or several")
+    add("--layers", action="append", default=[], metavar="GLOB", help="score only layers that match; may be repeated")
+    add("--per-layer", action="store_true", help="say what each layer adds to the scores of the listed examples")
+    add("--aggregate", choices=["sum", "mean", "max"], help="make one answer of several queries")
+    add("--aggregate-by", metavar="FIELD", help="one answer for each value of this field of the queries' metadata")
+    add("--group-by", metavar="FIELD", help="add up scores by the value of this field of the examples' metadata")
+    add("--where", metavar="CONDITION", help="score only examples that pass")
+    add("--among", metavar="FILE", help="score only these ids, one on each line or a JSON array")
+    add("--by-id", action="append", default=[], metavar="ID", help="ask with a stored example; may be repeated")
+    add("--metadata", metavar="FILE", help="JSON Lines with the queries' metadata")
     add("--scores", metavar="FOLDER", help="write all scores there: a file for each shard, and index.json")
-    add("--scores-format", choices=["safetensors", "npy"], default="safetensors")
-    add("--guarantee", choices=["exact", "none"])
-    add("--kernel", choices=["tiles", "pages", "whole-numbers", "tables", "leading-pairs"])
-    add("--read", choices=["auto", "cache", "direct"])
-    add("--memory", metavar="SIZE")
-    add("--deadline", type=float, metavar="SECONDS", help="name what was not read by then")
+    add("--scores-format", choices=["safetensors", "npy"], default="safetensors", help="of these files (safetensors)")
+    add("--guarantee", choices=["exact", "none"], help="whether the ranked examples are certainly the best (exact)")
+    add(
+        "--kernel", choices=["tiles", "pages", "whole-numbers", "tables", "leading-pairs"],
+        help="how to compute (what is planned for the largest unit)",
+    )  # fmt: skip
+    add("--read", choices=["auto", "cache", "direct"], help="how to read what is not in memory (auto)")
+    add("--memory", metavar="SIZE", help="for queries and scores, of each task (2GiB)")
+    add("--deadline", type=float, metavar="SECONDS", help="answer then, and name what was not read")
     add("--require-complete", action="store_true", help="fail if any row cannot be read")
     add(
-        "--explain", nargs="?", const="plan", choices=["plan", "analyze"], help="plan: say what would be done, and stop"
-    )
-    add("--output", metavar="FILE", help="write the answer here")
+        "--explain", nargs="?", const="plan", choices=["plan", "analyze"],
+        help="plan: print what would be done, added up over units, and stop; analyze: answer, and print to standard "
+        "error what was done: bytes, seconds, the slowest unit",
+    )  # fmt: skip
+    add("--output", metavar="FILE", help="write the answer here instead of standard output")
     _cluster_options(parser)
 
 
@@ -172,14 +177,16 @@ def _fit_parser(commands: Any) -> None:
         "the collection's curvature by one commit.",
     )  # fmt: skip
     parser.set_defaults(run=_fit)
-    parser.add_argument("collection")
+    parser.add_argument("collection", help="the manifest: a path or URL that ends in .json")
     parser.add_argument("--rank", type=int, default=256, help="eigenvectors to keep per layer (256)")
     parser.add_argument("--exact", action="store_true", help="keep all; for small layers")
     parser.add_argument(
         "--passes", type=int, default=6, help="over the rows, for layers too large for their moments (6)"
     )
     parser.add_argument("--gram-limit", type=int, default=4096, help="largest d1·d2 whose moments are formed (4096)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the first directions of layers that are iterated over (0)"
+    )
     _cluster_options(parser)
 
 
@@ -194,9 +201,9 @@ def _ingest_parser(commands: Any) -> None:
     add("batches", nargs="+", help="factor batches, paths or URLs")
     add("--segments", metavar="FOLDER", help="where segments go, seen by all nodes (beside the collection)")
     add("--per-segment", type=int, default=1, metavar="N", help="batches in one segment (1)")
-    add("--encoding")
-    add("--rank")
-    add("--energy", type=float)
+    add("--encoding", help="as of 'lorif pack'")
+    add("--rank", help="factors kept of each layer, as of 'lorif pack'")
+    add("--energy", type=float, help="share of the energy to keep, instead of --rank")
     add("--layers-of", metavar="STORE", help="a path that all nodes see")
     add("--basis-from", metavar="FILE", help="a path that all nodes see")
     _cluster_options(parser)
