@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from cluster_simulation import Scenario, quantiles
+from processes import machine as this_machine
 
 #: Linear layers that are recorded: seven a block.
 MODELS = {"1B": 16 * 7, "8B": 32 * 7, "70B": 80 * 7}
@@ -234,7 +235,9 @@ def report(lorif: str) -> str:
     """The page."""
     machine = Machine()
     lines_per_second = merge_rate()
-    parts = [_INTRODUCTION, checks(lorif)]
+    described = "".join(f"- {name}: {value}\n" for name, value in this_machine(Path.cwd()).items())
+    parts = [_INTRODUCTION, described, "The formulas, beside measured figures that they were not made from:\n"]
+    parts.append(checks(lorif))
     parts.append(_NODE.format(machine=machine, memory=text_bytes(machine.memory), disk=text_bytes(machine.disk)))
     for model, layers in MODELS.items():
         rows = []
@@ -305,7 +308,7 @@ _INTRODUCTION = """\
 
 Written by `Tools/bench/cluster_plan.py`. Every figure below the first table is computed and not measured: from
 rates of one node ([query.md](query.md), [fit.md](fit.md)), sizes by `lorif estimate`, and the rate of the merge,
-timed where this page was written. The formulas, beside measured figures that they were not made from:
+timed where this page was written:
 """
 
 _NODE = """\
