@@ -144,6 +144,7 @@ def main() -> int:
         ("the plain command", plain_times),
         ("through Ray, by a driver that is connected", ray_times),
         ("of which the program", inside),
+        ("and all the rest", [whole - part for whole, part in zip(ray_times, inside, strict=True)]),
         ("starting Ray", [up]),
         ("from starting Ray to the first answer", [first]),
         ("handing out 1,000 empty tasks", tasks),
