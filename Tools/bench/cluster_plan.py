@@ -350,7 +350,8 @@ _LIMITS = """\
   {memory} of memory. Lists merge associatively: beyond, merge on the nodes first, in a tree.
 - **The driver** hands out one unit after another. In the simulation of 1,024 nodes it and the merge take longer than
   a scan of less than some seconds; then fewer units (`--unit-size`), fewer listed examples, or fewer nodes are
-  faster.
+  faster. Its rate is that of `lorif.ray` alone; Ray ran 60 empty tasks a second on two processors that were busy
+  with other work, tasks and driver together ([ray.md](ray.md)), and has not been measured on many nodes.
 - **Fits** cost rows × layers × D². Past some 10⁸ rows of D = 4,096 fit a sample of the rows (a collection of some
   of the shards, `collection use-curvature` for all); what that costs in quality has not been measured. The
   reduction moves D² numbers a layer: from d = 128 on (D = 16,384, 2 GB a layer) iterate over the rows instead,
