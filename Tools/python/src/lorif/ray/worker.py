@@ -120,9 +120,9 @@ def _die_with_parent() -> None:
 
 
 def run_tool(tool: Tool, *arguments: str) -> tuple[bytes, tuple[str, ...]]:
-    """What the program prints, and its remarks; it ends when this process does."""
+    """What the program prints, and its remarks, without lines of progress; it ends when this process does."""
     with subprocess.Popen(
-        [tool.path, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [tool.path, *arguments, "--quiet"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         preexec_fn=_die_with_parent,  # noqa: PLW1509 - one call of a function that is loaded already
     ) as process:  # fmt: skip
         try:
