@@ -185,7 +185,7 @@ def merge_rate() -> float:
 
     parts = [part(number) for number in range(400)]
     started = time.process_time()
-    merged(parts, top=100, bottom=0, group_by=None)
+    merged(parts, {(None, f"q{query}"): 1.0 for query in range(QUERIES)}, top=100, bottom=0, group_by=None)
     return len(parts) * QUERIES * 100 / (time.process_time() - started)
 
 

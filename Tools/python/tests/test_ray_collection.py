@@ -27,8 +27,9 @@ from lorif.ray.errors import (
     CollectionRefusedError,
     SegmentsUnreadableError,
 )
+from lorif.ray.limits import BestScores
 from lorif.ray.manifest import Manifest, SegmentEntry, Shard, decode
-from lorif.ray.merge import merged
+from lorif.ray.merge import added_totals, merged
 from lorif.ray.placement import common_of, located, plan_units
 from lorif.ray.scheduler import Job, Node, _Pending
 from lorif.ray.settings import Settings
@@ -319,7 +320,9 @@ def test_merged_lists_are_by_score_and_then_by_id_in_bytes() -> None:
     ]
     found = [
         json.loads(each)
-        for each in merged([part.encode() for part in parts], top=3, bottom=1, group_by=None).splitlines()
+        for each in merged(
+            [part.encode() for part in parts], {(None, "q"): 1.0}, top=3, bottom=1, group_by=None
+        ).splitlines()
     ]
     assert [(each["direction"], each["rank"], each["id"]) for each in found] == [
         ("top", 1, "z"),
@@ -335,16 +338,18 @@ def test_shares_are_of_all_units() -> None:
         line("q", "top", 1, "b", -3.0, share=0.25, metadata={"text": '"share":7,'}),
         line("q", "top", 1, "c", 0.0, share=0.0, metadata=None),
     ]
-    text = merged([part.encode() + b"\n" for part in parts], top=3, bottom=0, group_by=None)
+    # The last unit lists nothing.
+    totals = added_totals([{(None, "q"): 3.5}, {(None, "q"): 12.0}, {(None, "q"): 0.0}, {(None, "q"): 0.5}])
+    outputs = [*(part.encode() + b"\n" for part in parts), b""]
+    text = merged(outputs, totals, top=3, bottom=0, group_by=None)
     found = [json.loads(each) for each in text.splitlines()]
-    # Of Σ |score| = 4 in the first unit, 12 in the second and 0 in the third.
     assert [(each["id"], each["share"]) for each in found] == [("a", 0.125), ("c", 0.0), ("b", 0.1875)]
     assert found[2]["metadata"] == {"text": '"share":7,'}
 
 
 def test_a_rank_in_an_id_is_left_alone() -> None:
     tricky = line('"rank":7', "top", 4, '{"rank":9}', 1.0, metadata={"text": '"rank":3'})
-    (found,) = merged([tricky.encode() + b"\n"], top=1, bottom=0, group_by=None).splitlines()
+    (found,) = merged([tricky.encode() + b"\n"], {(None, '"rank":7'): 1.0}, top=1, bottom=0, group_by=None).splitlines()
     assert json.loads(found) == json.loads(tricky) | {"rank": 1}
 
 
@@ -357,10 +362,39 @@ def test_a_field_called_rank_cuts_a_list_and_changes_nothing() -> None:
         )
         for part in range(3)
     ]
-    text = merged([part.encode() for part in parts], top=7, bottom=0, group_by=None)
+    text = merged([part.encode() for part in parts], {(None, "q"): 66.0}, top=7, bottom=0, group_by=None)
     assert [json.loads(each)["id"] for each in text.splitlines()] == ["01", "11", "21", "02", "12", "22", "03"]
-    # Σ |score| = 20, 22 and 24, by the first line of each unit.
     assert json.loads(text.splitlines()[-1])["share"] == pytest.approx(30 / 66, abs=1e-5)
+
+
+def test_answers_come_in_the_order_of_the_queries_whatever_units_list() -> None:
+    totals = {(None, "x"): 1.0, (None, "y"): 1.0}
+    parts = [line("y", "top", 1, "a", 2.0) + "\n", line("x", "top", 1, "b", 1.0) + "\n"]
+    text = merged([part.encode() for part in parts], totals, top=1, bottom=0, group_by=None)
+    assert [json.loads(each)["query"] for each in text.splitlines()] == ["x", "y"]
+
+
+# Limits
+
+
+def test_limits_are_the_worst_of_full_lists() -> None:
+    random = np.random.default_rng(5)
+    best = BestScores(3, 2)
+    seen: dict[str, list[float]] = {}
+    for unit in range(6):
+        lines = []
+        for query in ('q"score":9,', "é"):
+            scores = sorted((float(np.float32(each)) for each in random.standard_normal(unit)), reverse=True)
+            for place, score in enumerate(scores[:3], 1):
+                lines.append(line(query, "top", place, '"score":7,', score, metadata={"score": 5}))
+            for place, score in enumerate(scores[::-1][:2], 1):
+                lines.append(line(query, "bottom", place, "b", score, metadata=None))
+            seen.setdefault(query, []).extend(scores)
+        best.add(("\n".join(lines) + "\n").encode())
+        limits = best.limits()
+        full = {query: sorted(scores) for query, scores in seen.items()}
+        assert limits.least == {query: scores[-3] for query, scores in full.items() if len(scores) >= 3}
+        assert limits.greatest == {query: scores[1] for query, scores in full.items() if len(scores) >= 2}
 
 
 # Scheduling

@@ -69,6 +69,9 @@ def test_every_method_answers_as_the_one_store(library: Library, seven: tuple[Co
     answer = ask(*seven, request)
     assert len(answer.totals.units) == len(SIZES)
     agree(library, answer, request)
+    # Three nodes and seven units: the last ones know what the first have found.
+    assert any(unit.is_limited for unit in answer.totals.units)
+    assert not all(unit.is_limited for unit in answer.totals.units)
 
 
 @pytest.mark.parametrize(

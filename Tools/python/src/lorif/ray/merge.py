@@ -3,7 +3,7 @@
 import heapq
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -12,46 +12,51 @@ _SHARE = re.compile(r'("share":)[^,}]+')
 _RANK = re.compile(r'("rank":)\d+')
 #: What the program calls a damping in a line, if there are several.
 _DAMPINGS = ("relative_damping", "damping")
+#: A damping, if there are several, and a query.
+AnswerKey = tuple[tuple[str, float] | None, str]
 #: Score with the sign of the order, id, line, and what the line says.
 _Entry = tuple[float, bytes, str, dict[str, Any]]
 
 
-def merged(outputs: Sequence[bytes], *, top: int, bottom: int, group_by: str | None) -> str:
+def added_totals(parts: Iterable[Mapping[AnswerKey, float]]) -> dict[AnswerKey, float]:
+    """Σ |score| over the examples of all units, by answer, in the order of answers."""
+    totals: dict[AnswerKey, float] = {}
+    for part in parts:
+        for answer, total in part.items():
+            totals[answer] = totals.get(answer, 0.0) + total
+    return totals
+
+
+def merged(
+    outputs: Sequence[bytes], totals: Mapping[AnswerKey, float], *, top: int, bottom: int, group_by: str | None
+) -> str:
     """The lines of all units' answers (`--format jsonl`), in the order of the rows, as those of one answer.
 
-    Ranked lines are the units' own with another rank: scores keep their digits. Equal scores are ordered by id, in
-    UTF-8. Groups are added up in the order of the rows.
+    `totals` are the Σ |score| that shares are of, in the order of answers; a unit may list nothing for one. Ranked
+    lines are the units' own with another rank: scores keep their digits. Equal scores are ordered by id, in UTF-8.
+    Groups are added up in the order of the rows.
     """
     lists: dict[tuple[Any, str, str], list[Iterator[_Entry]]] = {}
-    groups: dict[tuple[Any, str], dict[str, dict[str, Any]]] = {}
-    order: dict[tuple[Any, str], None] = {}
-    # Σ |score| over the examples of each unit, by answer: what shares are of.
-    moved: dict[tuple[Any, str], dict[int, float]] = {}
-    for number, output in enumerate(outputs):
+    groups: dict[AnswerKey, dict[str, dict[str, Any]]] = {}
+    for output in outputs:
         for lines in _lists(output):
             first = json.loads(lines[0])
             answer = (_damping(first), first["query"])
-            order.setdefault(answer)
             if first["direction"] == "group":
                 for line in lines:
                     _add(groups.setdefault(answer, {}), json.loads(line))
                 continue
-            if "share" in first and number not in moved.get(answer, ()):
-                total = _moved(lines)
-                if total is not None:
-                    moved.setdefault(answer, {})[number] = total
             lists.setdefault((*answer, first["direction"]), []).append(_entries(lines, first["direction"]))
     text: list[str] = []
-    chosen: dict[tuple[Any, str], list[dict[str, Any]]] = {}
-    for answer in order:
+    chosen: dict[AnswerKey, list[dict[str, Any]]] = {}
+    for answer, total in totals.items():
         for direction, count in (("top", top), ("bottom", bottom)):
             best = list(islice(heapq.merge(*lists.get((*answer, direction), []), key=lambda entry: entry[:2]), count))
-            total = sum(moved.get(answer, {}).values())
             for place, (_, _, line, fields) in enumerate(best, 1):
                 text.append(_with_share(_RANK.sub(rf"\g<1>{place}", line, count=1), fields, total))
             if direction == "top":
                 chosen[answer] = [fields for *_, fields in best]
-    for answer in order:
+    for answer in totals:
         text += _group_lines(answer, groups.get(answer, {}), chosen[answer], group_by)
     return "".join(line + "\n" for line in text)
 
@@ -81,15 +86,6 @@ def _entries(lines: Sequence[str], direction: str) -> Iterator[_Entry]:
         yield sign * fields["score"], fields["id"].encode(), line, fields
 
 
-def _moved(lines: Sequence[str]) -> float | None:
-    """Σ |score| of a unit by the first line with a share: shares have six digits, and so has this."""
-    for line in lines:
-        fields = json.loads(line)
-        if fields.get("share"):
-            return abs(float(fields["score"])) / float(fields["share"])
-    return None
-
-
 def _with_share(line: str, fields: dict[str, Any], total: float) -> str:
     """A line with the score's share of all units' scores, where the unit's line has one of its own."""
     if "share" not in fields or not total > 0:
@@ -113,7 +109,7 @@ def _add(groups: dict[str, dict[str, Any]], fields: dict[str, Any]) -> None:
 
 
 def _group_lines(
-    answer: tuple[Any, str], groups: dict[str, dict[str, Any]], top: Sequence[dict[str, Any]], field: str | None
+    answer: AnswerKey, groups: dict[str, dict[str, Any]], top: Sequence[dict[str, Any]], field: str | None
 ) -> Iterable[str]:
     ranked = sorted(groups.values(), key=lambda group: (-group["sum"], group["group"].encode()))
     names = [_text((hit["metadata"] or {}).get(field)) for hit in top] if field else []

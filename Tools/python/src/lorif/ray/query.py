@@ -14,8 +14,9 @@ from lorif.answers import Answer, Hit, Ranking
 from lorif.ray.cache import Common, Unit
 from lorif.ray.collection import Collection
 from lorif.ray.errors import ClusterError, CollectionRefusedError, IncompleteError
+from lorif.ray.limits import BestScores
 from lorif.ray.manifest import Manifest
-from lorif.ray.merge import merged
+from lorif.ray.merge import added_totals, merged
 from lorif.ray.placement import as_one, common_of, located, plan_units, split
 from lorif.ray.scheduler import Failed, Job, Node, Scheduler, alive_nodes, on_every_node
 from lorif.ray.scores import write_index
@@ -101,6 +102,9 @@ class UnitReport:
     fetched_bytes: int
     store_seconds: float
     tool_seconds: float
+    scored_again: int = 0
+    #: Whether the scores of units before it cut its lists short.
+    is_limited: bool = False
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,8 @@ class Totals:
             "bytes": sum(unit.bytes for unit in self.units),
             "fetchedBytes": self.probed_bytes + sum(unit.fetched_bytes for unit in self.units),
             "kernel": self.kernel,
+            "scoredAgain": sum(unit.scored_again for unit in self.units),
+            "limitedUnits": sum(unit.is_limited for unit in self.units),
             "planningSeconds": self.planning_seconds,
             "workerSeconds": sum(unit.store_seconds + unit.tool_seconds for unit in self.units),
             "elapsedSeconds": self.elapsed_seconds,
@@ -185,9 +191,14 @@ class _Session:
     deadline: float | None
 
     def run(
-        self, function: Callable[..., Any], jobs: Sequence[Job], *shared: Any, on_result: Callable[[Job, Any], None]
+        self,
+        function: Callable[..., Any],
+        jobs: Sequence[Job],
+        *shared: Any,
+        on_result: Callable[[Job, Any], None],
+        latest: Callable[[], Any] | None = None,
     ) -> list[Failed]:
-        scheduler = Scheduler(function, shared, self.settings, split=split)
+        scheduler = Scheduler(function, shared, self.settings, split=split, latest=latest)
         return scheduler.run(jobs, on_result, deadline=self.deadline)
 
 
@@ -213,15 +224,21 @@ def query(
     planned = time.monotonic() - session.started
     answers: list[tuple[Unit, UnitAnswer]] = []
     total, done = sum(job.argument.live_rows for job in jobs), 0
+    best = BestScores(request.top, request.bottom) if _shares_limits(request, jobs) else None
 
     def collect(job: Job, answer: UnitAnswer) -> None:
         nonlocal done
         answers.append((job.argument, answer))
+        if best is not None:
+            best.add(answer.output)
         done += job.argument.live_rows
         if progress is not None:
             progress(done, total)
 
-    failed = session.run(ask, jobs, session.common, question, session.settings, on_result=collect)
+    failed = session.run(
+        ask, jobs, session.common, question, session.settings, on_result=collect,
+        latest=best.limits if best is not None else None,
+    )  # fmt: skip
     answers.sort(key=lambda pair: pair[0].first_row)
     unread = _unread(session.manifest, failed)
     if unread and require_complete:
@@ -233,7 +250,13 @@ def query(
     text = (
         outputs[0].decode()
         if len(outputs) == 1
-        else merged(outputs, top=request.top, bottom=request.bottom, group_by=request.group_by)
+        else merged(
+            outputs,
+            added_totals(answer.totals for _, answer in answers),
+            top=request.top,
+            bottom=request.bottom,
+            group_by=request.group_by,
+        )
     )
     index = None
     if request.scores is not None:
@@ -241,7 +264,7 @@ def query(
     units = tuple(
         UnitReport(
             unit.shards, answer.node, unit.live_rows, unit.bytes, answer.fetched_bytes, answer.store_seconds,
-            answer.tool_seconds,
+            answer.tool_seconds, answer.scored_again, answer.is_limited,
         )
         for unit, answer in answers
     )  # fmt: skip
@@ -355,6 +378,15 @@ def _fields(manifest: Manifest, request: Query) -> frozenset[str]:
     known = {name for segment in manifest.segments for name in segment.fields}
     named = {name for name in known if request.where is not None and name in request.where}
     return frozenset(named | ({request.group_by} & known))
+
+
+def _shares_limits(request: Query, jobs: Sequence[Job]) -> bool:
+    """Whether units are told what the lists of those before them end with.
+
+    Not where every row is scored exactly anyway, for sums by group, nor where a query has a list for each damping.
+    """
+    one_damping = len(request.dampings) + len(request.relative_dampings) <= 1
+    return len(jobs) > 1 and one_damping and request.group_by is None and request.top + request.bottom > 0
 
 
 def _kernel(session: _Session, jobs: Sequence[Job], question: Question) -> tuple[str, int]:

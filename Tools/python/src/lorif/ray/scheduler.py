@@ -153,10 +153,15 @@ class Scheduler:
         *,
         split: Callable[[Job, SegmentsUnreadableError], tuple[list[Job], list[Job]]] | None = None,
         keeps_values: bool = False,
+        latest: Callable[[], Any] | None = None,
     ) -> None:
-        """With `keeps_values` the function gives two things; `on_result` gets the first and where the second is."""
+        """With `keeps_values` the function gives two things; `on_result` gets the first and where the second is.
+
+        `latest` is asked for a last argument of the function whenever a task starts.
+        """
         self.remote = ray.remote(max_retries=0, num_returns=2 if keeps_values else 1)(function)
         self.keeps_values = keeps_values
+        self.latest = latest
         self.shared = tuple(ray.put(each) for each in shared)
         self.settings = settings
         self.split = split
@@ -274,7 +279,7 @@ class Scheduler:
         given = self.remote.options(
             num_cpus=self._processors(node),
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.identity, soft=False),
-        ).remote(job.argument, *self.shared)
+        ).remote(job.argument, *self.shared, *([] if self.latest is None else [self.latest()]))
         reference, value = given if self.keeps_values else (given, None)
         self.running[reference] = _Running(job, node.identity, time.monotonic(), value)
         self._busy[node.identity] += 1

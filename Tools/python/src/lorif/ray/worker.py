@@ -9,8 +9,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import ray
@@ -24,6 +25,8 @@ from lorif.ray.catalog import digest_of
 from lorif.ray.collection import check_local
 from lorif.ray.errors import ClusterError, SegmentsUnreadableError
 from lorif.ray.files import Ranges
+from lorif.ray.limits import Limits
+from lorif.ray.merge import AnswerKey
 from lorif.ray.settings import Settings
 from lorif.segment import IDENTIFIER_INDEX, NORMS, Segment
 from lorif.tool import EnvironmentFailedError, StoreDamagedError, Tool, ToolError
@@ -69,6 +72,11 @@ class UnitAnswer:
     among: tuple[str, ...] = ()
     nothing_passed: bool = False
     scores: ScoreFile | None = None
+    #: Σ |score| by answer, in the order of answers.
+    totals: dict[AnswerKey, float] = field(default_factory=dict)
+    #: Rows × queries that were scored again, and whether other units' scores cut the lists short.
+    scored_again: int = 0
+    is_limited: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,8 +147,8 @@ def run_tool(tool: Tool, *arguments: str) -> tuple[bytes, tuple[str, ...]]:
     return output, tuple(line.removeprefix("lorif: ") for line in message.splitlines() if line)
 
 
-def ask(unit: Unit, common: Common, question: Question, settings: Settings) -> UnitAnswer:
-    """Runs `lorif query` on a unit.
+def ask(unit: Unit, common: Common, question: Question, settings: Settings, limits: Limits | None = None) -> UnitAnswer:
+    """Runs `lorif query` on a unit; what is beyond `limits` is not listed.
 
     Raises SegmentsUnreadableError with the segments that are missing or damaged here, and ToolError.
     """
@@ -157,7 +165,12 @@ def ask(unit: Unit, common: Common, question: Question, settings: Settings) -> U
         if question.scores is not None:
             scores = Path(folder) / f"rows-{unit.first_row:012}.{question.scores[1]}"
             arguments.append(f"--output={scores}")
-        arguments += [f"--output={folder}/answer.jsonl", "--format=jsonl"]
+        arguments += [f"--output={folder}/answer.jsonl", "--format=jsonl", f"--summary={folder}/summary.json"]
+        given = {"at-least": limits.least, "at-most": limits.greatest} if limits is not None else {}
+        for name, numbers in given.items():
+            if numbers:
+                (Path(folder) / f"{name}.json").write_text(json.dumps(numbers), encoding="utf-8")
+                arguments.append(f"--{name}={folder}/{name}.json")
         started = time.monotonic()
         try:
             _, remarks = run_tool(tool, *arguments, *_threads(settings))
@@ -169,8 +182,22 @@ def ask(unit: Unit, common: Common, question: Question, settings: Settings) -> U
             raise
         seconds = time.monotonic() - started
         output = (Path(folder) / "answer.jsonl").read_bytes()
+        summary = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
         written = _deliver(scores, question, unit) if scores is not None else None
-    return UnitAnswer(output, remarks, this_node(), held.fetched_bytes, held.seconds, seconds, found, scores=written)
+    return UnitAnswer(
+        output, remarks, this_node(), held.fetched_bytes, held.seconds, seconds, found, scores=written,
+        totals=_totals(summary), scored_again=summary["scoredAgain"], is_limited=any(given.values()),
+    )  # fmt: skip
+
+
+def _totals(summary: dict[str, Any]) -> dict[AnswerKey, float]:
+    """Σ |score| by answer, as the program's summary has it."""
+    dampings = summary["dampings"]
+    name = "relative_damping" if dampings and "relative" in dampings[0] else "damping"
+    return {
+        ((name, each["damping"]) if "damping" in each else None, each["query"]): each["total"]
+        for each in summary["queries"]
+    }
 
 
 def explain(unit: Unit, common: Common, question: Question, settings: Settings) -> tuple[bytes, str, int]:
