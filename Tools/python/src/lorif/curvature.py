@@ -7,6 +7,7 @@ coordinates = gradients @ group.basis.T
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,8 +59,8 @@ class Curvature(PagedFile):
 
     magic = b"LORIFCRV"
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: str | Path, data: Any = None) -> None:
+        super().__init__(path, data)
         expect((self.rows_per_block, self.statistics_blob), (NUMBERS_PER_PAGE, b""), "footer: rows and statistics")
         self._check_page_places()
         self.verify_bytes()

@@ -84,9 +84,10 @@ class PagedFile:
 
     magic: ClassVar[bytes]
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, data: Any = None) -> None:
+        """Opens the file at `path`, read whole; or `data`, which has a length and gives bytes by slices."""
         self.path = Path(path)
-        self.data = self.path.read_bytes()
+        self.data = self.path.read_bytes() if data is None else data
         if len(self.data) < HEADER_LENGTH + TAIL_LENGTH:
             raise SegmentError(f"{path}: {len(self.data)} bytes cannot be a paged file")
         footer = self._read_tail()
@@ -110,6 +111,8 @@ class PagedFile:
     def _read_footer(self, cursor: Cursor) -> bytes:
         cursor.take(40)
         schema = cursor.blob()
+        #: The schema's bytes, equal in all segments of a store.
+        self.schema = schema
         self._read_schema(Cursor(schema, "schema"))
         self.row_count, self.rows_per_block, self.block_count = cursor.fields("QII")
         self.statistics_blob = cursor.blob()

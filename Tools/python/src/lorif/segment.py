@@ -28,8 +28,8 @@ class Segment(PagedFile):
 
     magic = b"LORIFSEG"
 
-    def __init__(self, path: str | Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: str | Path, data: Any = None) -> None:
+        super().__init__(path, data)
         expect(self.block_count, -(-self.row_count // max(1, self.rows_per_block)), "footer: block count")
         self.statistics = np.frombuffer(self.statistics_blob, [("norms", "<f4", 3), ("zero", "<u4")])
         expect((len(self.statistics), self.statistics["zero"].any()), (self.block_count, False), "footer: statistics")
