@@ -19,7 +19,8 @@ struct Lorif: ParsableCommand {
         version: lorifRelease,
         subcommands: [
             Create.self, Ingest.self, Fit.self, Query.self, ReportCommand.self, Shell.self, Inspect.self, Doctor.self,
-            Verify.self, Delete.self, Export.self, Pack.self, Attach.self, Import.self, Compact.self,
+            Verify.self, Delete.self, Export.self, Pack.self, Attach.self, Import.self, CollectionCommand.self,
+            Compact.self,
             SnapshotCommand.self, Copy.self, Repair.self,
             Compare.self, Estimate.self, Calibrate.self,
         ])

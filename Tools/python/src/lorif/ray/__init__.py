@@ -15,6 +15,7 @@ import os
 # Before Ray is loaded: nothing about what is computed here leaves for anywhere unless the user has said so.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
+from lorif.ray import requirements  # noqa: F401 - says what is missing before the others fail
 from lorif.ray.collection import Collection, Damage
 from lorif.ray.errors import (
     CacheFullError,
