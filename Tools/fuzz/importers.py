@@ -8,6 +8,7 @@ by its number (`--first N --cases 1`). Ends with 1 if anything was found.
 """
 
 import argparse
+import copy
 import json
 import random
 import resource
@@ -111,7 +112,8 @@ def changed_json(content: bytes, choice: random.Random) -> bytes:
             case 0 | 1:
                 container[key] = choice.choice(NUMBERS)
             case 2:
-                container[key] = choice.choice(OTHERS)
+                # A copy: what a later change put into the original would be in every case after it, and in itself.
+                container[key] = copy.deepcopy(choice.choice(OTHERS))
             case 3:
                 del container[key]
             case 4:

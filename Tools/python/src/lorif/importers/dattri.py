@@ -117,7 +117,7 @@ class DattriSource(Source):
         binary = described.with_name(described.name.removesuffix("_metadata.json") + ".mmap")
         self.files += [described, binary]
         kind, shape = chunk.get("storage_dtype"), chunk.get("shape")
-        if kind not in _NUMBERS:
+        if not isinstance(kind, str) or kind not in _NUMBERS:
             raise ImporterError(f"{described}, storage_dtype: expected {', '.join(_NUMBERS)}, found {str(kind)[:40]!r}")
         if not isinstance(shape, list) or len(shape) != 2 or shape[1] != sum(self._lengths):
             raise ImporterError(f"{described}, shape: expected [rows, {sum(self._lengths)}], found {str(shape)[:80]}")

@@ -71,7 +71,9 @@ def open_array(path: Path, *shapes: tuple[int, ...], kinds: str = "f") -> Array:
     except FileNotFoundError:
         raise ImporterError(f"{path} does not exist") from None
     except _HEADER_ERRORS as error:
-        raise ImporterError(f"{path}: expected a complete NumPy file: {str(error)[:200]}") from None
+        # What NumPy says may have several lines.
+        said = " ".join(str(error).split())[:200]
+        raise ImporterError(f"{path}: expected a complete NumPy file: {said}") from None
     if array.dtype.kind not in kinds or array.dtype.itemsize > 8:
         raise ImporterError(f"{path}: expected numbers of kind {kinds!r} of at most 8 bytes, found {array.dtype}")
     if shapes and array.shape not in shapes:

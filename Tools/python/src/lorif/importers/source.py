@@ -259,7 +259,9 @@ def yaml_settings(path: Path) -> Mapping[str, str]:
     Enough for the flat settings that other programs write with safe_dump, and needs no YAML package.
     """
     try:
-        text = path.read_text(encoding="utf-8")[: 1 << 20]
+        with path.open(encoding="utf-8") as file:
+            # Settings are a few hundred lines; whatever calls itself so is not held in memory.
+            text = file.read(1 << 18)
     except (FileNotFoundError, UnicodeDecodeError):
         return {}
     found: dict[str, str] = {}

@@ -69,10 +69,17 @@ class TrakSource(Source):
         """out_to_loss of each checkpoint."""
         if not self._loss_gradients:
             return None
-        columns = {
-            f"out_to_loss-{layer.name.removeprefix('checkpoint-')}": values[start:stop, 0].astype(float).tolist()
-            for layer, values in zip(self.layers, self._loss_gradients, strict=True)
-        }
+        columns = {}
+        for layer, values in zip(self.layers, self._loss_gradients, strict=True):
+            checkpoint = layer.name.removeprefix("checkpoint-")
+            with np.errstate(invalid="ignore"):
+                numbers = values[start:stop, 0].astype(float)
+            finite = np.isfinite(numbers)
+            if not finite.all():
+                row = start + int(np.argmin(finite))
+                path = self.path / checkpoint / "out_to_loss.mmap"
+                raise ImporterError(f"{path}, row {row}: expected a finite number, found another")
+            columns[f"out_to_loss-{checkpoint}"] = numbers.tolist()
         return [{key: values[row] for key, values in columns.items()} for row in range(stop - start)]
 
     def _target_count(self, experiment: str) -> int:
