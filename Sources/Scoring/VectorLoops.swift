@@ -175,6 +175,7 @@ package func sumOfMagnitudes(_ scores: Span<Float>) -> Double {
         var lanes = SIMD8<Double>(repeating: 0)
         var index = 0
         while index + laneCount <= scores.count {
+            // Both types are 32 bytes of plain numbers: a magnitude is a float without its sign bit, which only integers can clear.
             let bits = unsafe SIMD8<UInt32>(
                 truncatingIfNeeded: unsafeBitCast(load(start + index), to: SIMD8<UInt32>.self) & 0x7FFF_FFFF)
             lanes += SIMD8<Double>(unsafe unsafeBitCast(bits, to: SIMD8<Float>.self))
