@@ -9,7 +9,7 @@ let reportStyle = """
       --l0: #6cb2ff; --l1: #ffa15c; --l2: #6fd08c; --l3: #dd94e2; --l4: #dfc25a; --l5: #ff8aa5; --l6: #5fd0d6; --l7: #b4bcc9; } }
     * { box-sizing: border-box; }
     body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1.25rem 3rem; background: var(--ground); color: var(--ink);
-      font: 1rem/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
+      font: 1rem/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; overflow-wrap: break-word; }
     h1 { font-size: 1.6rem; line-height: 1.25; margin: 0 0 .75rem; overflow-wrap: anywhere; }
     h2 { font-size: 1.2rem; margin: 0 0 .25rem; overflow-wrap: anywhere; }
     section { border-top: 1px solid var(--rule); padding: 1.75rem 0 .5rem; margin-top: 1.75rem; }
