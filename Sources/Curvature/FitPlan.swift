@@ -45,10 +45,10 @@ public struct FitPlan: Hashable, Sendable {
     /// Peak memory of the process, results of all groups and the program itself included.
     public var memoryBytes: Int {
         let working = groups.map(\.workingBytes).sorted(by: >).prefix(concurrentGroups).reduce(0, +)
-        return working + groups.map(\.resultBytes).reduce(0, +) + FitGrain.processBytes
+        return working + groups.map(\.resultBytes).reduce(0, +) + Self.processBytes
     }
     /// Memory of the program itself, libraries and their buffers, which ``memoryBytes`` counts in.
-    public var processBytes: Int { FitGrain.processBytes }
+    public static var processBytes: Int { FitGrain.processBytes }
     /// Floating-point operations of all groups.
     public var operationCount: Double { groups.map(\.operationCount).reduce(0, +) }
     /// Numbers decoded from the store by all groups.

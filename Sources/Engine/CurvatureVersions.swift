@@ -1,4 +1,5 @@
 import Checksum
+public import Schema
 public import Store
 
 /// How much of a store's live rows a curvature was fitted on.
@@ -75,11 +76,28 @@ extension Snapshot {
 extension Database {
     /// Makes a curvature the one that queries use unless told otherwise.
     public func useCurvature(startingWith prefix: String) throws -> CurvatureVersion {
+        try StoreWriter.open(at: path).use(prefix)
+    }
+
+    /// Makes a curvature the one that queries use, and writes the coordinates of all rows in it where they are missing.
+    ///
+    /// `memoryBytes` and `workers` bound the latter. Throws ``CoordinatesUnfinished`` when only that failed.
+    public func useCurvature(
+        startingWith prefix: String, coordinates encoding: Encoding, memoryBytes: Int, workers: Int,
+        control: OperationControl = OperationControl()
+    ) throws -> (version: CurvatureVersion, coordinates: CoordinatesReport) {
         let writer = try StoreWriter.open(at: path)
-        let record = try writer.snapshot().curvature(startingWith: prefix)
-        try writer.activateCurvature(record.digest)
         let snapshot = writer.snapshot()
-        return CurvatureVersion(record: record, isActive: true, coverage: snapshot.coverage(of: record))
+        guard snapshot.rowCount > 0 else { throw EngineError.storeEmpty(path: path) }
+        let record = try snapshot.curvature(startingWith: prefix)
+        let groups = try snapshot.readCurvature(record.digest).map {
+            CoordinatesPlan.Group(layers: $0.layers, gradientLength: $0.gradientLength, rank: $0.eigenvalues.count)
+        }
+        let plan = try CoordinatesPlan(groups, of: snapshot, memoryBytes: memoryBytes, workers: workers)
+        let version = try writer.use(prefix)
+        let report = try writer.writeCoordinates(
+            of: record, encoding: encoding, workers: plan.workers, control: control)
+        return (version, report)
     }
 
     /// Removes a curvature; the active one may go too, then no curvature is active.
@@ -92,5 +110,14 @@ extension Database {
         )
         try writer.removeCurvature(record.digest)
         return version
+    }
+}
+
+extension StoreWriter {
+    /// Makes a curvature the active one.
+    fileprivate func use(_ prefix: String) throws -> CurvatureVersion {
+        let record = try snapshot().curvature(startingWith: prefix)
+        try activateCurvature(record.digest)
+        return CurvatureVersion(record: record, isActive: true, coverage: snapshot().coverage(of: record))
     }
 }

@@ -1,4 +1,4 @@
-public import Checksum
+import Checksum
 public import Curvature
 import LinearAlgebra
 public import Schema
@@ -56,26 +56,11 @@ extension Database {
             writer.snapshot(), storePath: path, options: options, coordinates: coordinates)
         var report = try runFit(writer, session: session, control: control)
         if let coordinates, let plan = session.outlook.coordinates {
-            do {
-                report.coordinates = try CoordinatesPass(
-                    writer: writer, record: report.record, encoding: coordinates, isThorough: true,
-                    workers: plan.workers
-                ).run(control: control)
-            } catch {
-                if case EngineError.cancelled = error { throw error }
-                throw CoordinatesUnfinished(curvature: report.record.digest, cause: error)
-            }
+            report.coordinates = try writer.writeCoordinates(
+                of: report.record, encoding: coordinates, workers: plan.workers, control: control)
         }
         return report
     }
-}
-
-/// A fit whose curvature the store has, while writing the coordinates of its rows failed.
-public struct CoordinatesUnfinished: Error {
-    /// The curvature, which is whole and active.
-    public let curvature: Digest
-    /// Why not all coordinates were written. What is missing is written when the same fit is asked for again.
-    public let cause: any Error
 }
 
 private func runFit(_ writer: StoreWriter, session: FitSession, control: OperationControl) throws -> FitReport {
@@ -163,12 +148,11 @@ private struct FitSession: Sendable {
                     && $0.description.scope == options.scope.rawValue
             },
             coordinates: try coordinates.map { _ in
-                let blockRows = try snapshot.segments.indices.map { segment in
-                    let reader = try snapshot.segmentReader(segment)
-                    return min(reader.rowsPerBlock, reader.rowCount)
+                let groups = plan.groups.map {
+                    CoordinatesPlan.Group(layers: $0.layers, gradientLength: $0.gradientLength, rank: $0.rank)
                 }
                 return try CoordinatesPlan(
-                    plan, layers: snapshot.schema.layers, rowsPerBlock: blockRows.max() ?? 0, options: options)
+                    groups, of: snapshot, memoryBytes: options.memoryBytes, workers: options.workers)
             })
     }
 

@@ -26,3 +26,23 @@ func layerScales(of rows: LiveRows, workers: Int) throws -> [Double] {
     }
     return scales
 }
+
+/// Scales that are given by layer name, for stores that have a part of the rows; 1 for layers that are not scored.
+func layerScales(_ given: [String: Double], schema: StoreSchema, layers: [Int]) throws(EngineError) -> [Double] {
+    let known = Set(schema.layers.map(\.name))
+    if let name = given.keys.filter({ !known.contains($0) }).min() {
+        throw .invalidRequest("layer scales: '\(name)' is no layer of the store")
+    }
+    var scales = [Double](repeating: 1, count: schema.layers.count)
+    for layer in layers {
+        let name = schema.layers[layer].name
+        guard let scale = given[name] else {
+            throw .invalidRequest("layer scales: expected one for '\(name)', found none")
+        }
+        guard scale >= 0, scale.isFinite else {
+            throw .invalidRequest("layer scales: '\(name)': expected a number of at least 0, found \(scale)")
+        }
+        scales[layer] = scale
+    }
+    return scales
+}

@@ -45,7 +45,7 @@ public enum Method: String, Sendable, CaseIterable {
     var needsQueryNorms: Bool { self == .cosine || self == .whitenedCosine || self == .l2 }
 
     /// Whether every layer counts by its own scale (`layerScales`).
-    var needsLayerScales: Bool { self == .whitenedDot || self == .whitenedCosine }
+    public var needsLayerScales: Bool { self == .whitenedDot || self == .whitenedCosine }
 
     /// Whether the score needs each example's self-influence.
     public var needsSelfInfluence: Bool { self == .selfInfluence || self == .relatif || self == .influenceCosine }

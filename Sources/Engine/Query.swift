@@ -79,7 +79,11 @@ struct QuerySession {
             try curvature?.groups.map { try DampedGroup($0, schema: schema, damping: damping) } ?? []
         }
 
-        scales = method.needsLayerScales ? try layerScales(of: live, workers: request.workers) : nil
+        if let given = request.layerScales {
+            scales = try layerScales(given, schema: schema, layers: layers)
+        } else {
+            scales = method.needsLayerScales ? try layerScales(of: live, workers: request.workers) : nil
+        }
         if method.needsLayerScales, schema.basis == nil {
             warnings.append(
                 "the store is not whitened: '\(method.rawValue)' only gives each layer the same weight, unless the gradients "

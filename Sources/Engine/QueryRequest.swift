@@ -39,6 +39,9 @@ public struct QueryRequest: Sendable {
     public var curvature: String?
     /// Glob patterns of the layers to score; empty: all.
     public var layerPatterns: [String]
+    /// tr(H) by layer name for methods that divide by it; nil: that of the store's live rows. Layers that a query leaves out may be
+    /// missing; others are refused.
+    public var layerScales: [String: Double]?
     /// The rows to score.
     public var rows: RowSelection
     /// The named snapshot to ask; nil: the newest generation.

@@ -1,4 +1,4 @@
-import Checksum
+public import Checksum
 import Curvature
 public import Schema
 public import Store
@@ -15,32 +15,46 @@ public struct CoordinatesReport: Sendable {
     public let notes: [String]
 }
 
-/// How the coordinates of a store's rows will be written, within the memory of the fit.
+/// How the coordinates of a store's rows will be written, within a budget of memory.
 public struct CoordinatesPlan: Sendable {
     /// Threads.
     public let workers: Int
     /// Peak memory of the process meanwhile, the bases and the program itself included.
     public let memoryBytes: Int
 
+    /// What it takes to know of a group of layers.
+    struct Group {
+        let layers: [Int]
+        let gradientLength: Int
+        let rank: Int
+    }
+
     /// As many workers as the memory is enough for; throws ``CurvatureError/insufficientMemory`` if it is not for one.
     init(
-        _ plan: FitPlan, layers: [LayerSchema], rowsPerBlock: Int, options: FitOptions
-    ) throws(CurvatureError) {
-        let bases = plan.groups.reduce(plan.processBytes) { $0 + $1.resultBytes }
-        let tasks = plan.groups.map { Self.taskBytes($0, layers: layers, rowsPerBlock: rowsPerBlock) }
+        _ groups: [Group], of snapshot: Snapshot, memoryBytes budget: Int, workers most: Int
+    ) throws {
+        let layers = snapshot.schema.layers
+        let rowsPerBlock =
+            try snapshot.segments.indices.map { segment in
+                let reader = try snapshot.segmentReader(segment)
+                return min(reader.rowsPerBlock, reader.rowCount)
+            }.max() ?? 0
+        let bases = groups.reduce(FitPlan.processBytes) { $0 + $1.rank * ($1.gradientLength * 4 + 8) }
+        let tasks = groups.map { Self.taskBytes($0, layers: layers, rowsPerBlock: rowsPerBlock) }
         // What a wave of blocks leaves to be written, at f32's size at most.
-        let kept = plan.groups.map { rowsPerBlock * ($0.rank + 1) * 4 }
+        let kept = groups.map { rowsPerBlock * ($0.rank + 1) * 4 }
         func bytes(_ workers: Int) -> Int {
             let blocks = CoordinatesPass.blocksAtOnce(groupCount: tasks.count, workers: workers)
             return bases + workers * (tasks.max() ?? 0) + blocks * kept.reduce(0, +)
         }
-        var workers = options.workers
-        while workers > 1, bytes(workers) > options.memoryBytes { workers -= 1 }
-        if bytes(workers) > options.memoryBytes, let largest = plan.groups.max(by: { $0.resultBytes < $1.resultBytes })
+        var workers = most
+        while workers > 1, bytes(workers) > budget { workers -= 1 }
+        if bytes(workers) > budget,
+            let largest = groups.max(by: { $0.rank * $0.gradientLength < $1.rank * $1.gradientLength })
         {
-            throw .insufficientMemory(
+            throw CurvatureError.insufficientMemory(
                 layers: largest.layers.map { layers[$0].name }, gradientLength: largest.gradientLength,
-                rowCount: largest.rowCount, needed: bytes(workers), budget: options.memoryBytes)
+                rowCount: snapshot.rowCount, needed: bytes(workers), budget: budget)
         }
         self.workers = workers
         memoryBytes = bytes(workers)
@@ -48,7 +62,7 @@ public struct CoordinatesPlan: Sendable {
 
     /// One group's rows of a block: the stored numbers, decoded and as pages; the buffers of a projection; the coordinates, before
     /// and after they are encoded.
-    private static func taskBytes(_ group: GroupPlan, layers: [LayerSchema], rowsPerBlock: Int) -> Int {
+    private static func taskBytes(_ group: Group, layers: [LayerSchema], rowsPerBlock: Int) -> Int {
         let numbers = group.layers.reduce(0) { $0 + layers[$1].storedNumberCount }
         let coordinates = rowsPerBlock * (group.rank + 1) * 8
         let lengths = group.layers.map { layers[$0].gradientLength }
@@ -151,7 +165,31 @@ struct CoordinatesPass {
     }
 }
 
+/// A curvature that the store has, while writing the coordinates of its rows failed.
+public struct CoordinatesUnfinished: Error {
+    /// The curvature, which is whole and active.
+    public let curvature: Digest
+    /// Why not all coordinates were written. What is missing is written when the same is asked for again.
+    public let cause: any Error
+}
+
 extension StoreWriter {
+    /// Writes the coordinates of all rows in a curvature where they are missing, damaged or kept in another encoding.
+    ///
+    /// Throws ``CoordinatesUnfinished``, or `EngineError.cancelled`.
+    func writeCoordinates(
+        of record: CurvatureRecord, encoding: Encoding, workers: Int, control: OperationControl
+    ) throws -> CoordinatesReport {
+        do {
+            return try CoordinatesPass(
+                writer: self, record: record, encoding: encoding, isThorough: true, workers: workers
+            ).run(control: control)
+        } catch {
+            if case EngineError.cancelled = error { throw error }
+            throw CoordinatesUnfinished(curvature: record.digest, cause: error)
+        }
+    }
+
     /// Gives rows that were just added coordinates in the active curvature, if that one has coordinates; says what went wrong.
     ///
     /// The rows are committed: whatever fails here but an interruption costs only time later.

@@ -25,6 +25,7 @@ struct Fit: ParsableCommand {
               lorif fit store --rank 256 --coordinates int8
               lorif fit store --rank 256 --scope global --memory 4GiB --dry-run
               lorif fit store --list
+              lorif fit store --use 3f9a --coordinates int8
             """)
 
     @Argument(help: "The store.")
@@ -47,7 +48,7 @@ struct Fit: ParsableCommand {
     var threads: Int?
     @Option(
         help: ArgumentHelp(
-            "Keep the rows' coordinates: int8, f16 or f32. For a fit that the store has already, those that are missing.",
+            "Keep the rows' coordinates: int8, f16 or f32. For a fit that the store has already, and with --use, those that are missing.",
             valueName: "encoding"))
     var coordinates: Encoding?
     @Flag(help: "Print what the fit would do and cost, and stop.")
@@ -76,8 +77,8 @@ struct Fit: ParsableCommand {
             guard CoordinatesDescription.encodings.contains(coordinates) else {
                 throw ValidationError("--coordinates must be int8, f16 or f32, not \(coordinates.name)")
             }
-            guard !list, use == nil, drop == nil else {
-                throw ValidationError("--coordinates goes with a fit, not with --list, --use or --drop")
+            guard !list, drop == nil else {
+                throw ValidationError("--coordinates goes with a fit or --use, not with --list or --drop")
             }
         }
         if exact, algorithm == .krylov {
@@ -85,19 +86,20 @@ struct Fit: ParsableCommand {
         }
     }
 
+    private var workerCount: Int { threads ?? availableProcessorCount() }
+
     private var options: FitOptions {
         FitOptions(
             scope: scope == .perLayer ? .perLayer : .global, rank: exact ? nil : rank ?? defaultCurvatureRank,
             exact: exact, memoryBytes: memory.value, passes: passes, seed: seed,
-            workers: threads ?? availableProcessorCount(), algorithm: algorithm)
+            workers: workerCount, algorithm: algorithm)
     }
 
     func run() throws {
         if list {
             try printCurvatureVersions(try Snapshot.open(at: store).curvatureVersions, store: store, json: json)
         } else if let use {
-            try printCurvatureChange(
-                try Database(at: store).useCurvature(startingWith: use), verb: "in use", json: json)
+            try makeActive(use)
         } else if let drop {
             try printCurvatureChange(
                 try Database(at: store).dropCurvature(startingWith: drop), verb: "removed", json: json)
@@ -108,6 +110,22 @@ struct Fit: ParsableCommand {
         } else {
             try fit()
         }
+    }
+
+    private func makeActive(_ prefix: String) throws {
+        guard let coordinates else {
+            return try printCurvatureChange(
+                try Database(at: store).useCurvature(startingWith: prefix), verb: "in use", json: json)
+        }
+        let (version, report) = try withProgress(
+            progress, promptExit: "stopped on request; what was finished is kept for the same command"
+        ) { control in
+            try Database(at: store).useCurvature(
+                startingWith: prefix, coordinates: coordinates, memoryBytes: memory.value, workers: workerCount,
+                control: control)
+        }
+        for note in report.notes { standardError("lorif: note: \(note)\n") }
+        try printCurvatureChange(version, verb: "in use", coordinates: report, json: json)
     }
 
     private func fit() throws {

@@ -244,8 +244,10 @@ private struct VersionReport: Encodable {
     let liveRows, seenRows: Int
     let seenShare: Double
     let deletedRows, bytes: Int
+    let coordinates: CoordinatesDone?
 
-    init(_ version: CurvatureVersion) {
+    init(_ version: CurvatureVersion, coordinates: CoordinatesReport? = nil) {
+        self.coordinates = coordinates.map(CoordinatesDone.init)
         let fitted = version.record.description
         curvature = version.record.digest.description
         active = version.isActive
@@ -266,7 +268,7 @@ private struct VersionReport: Encodable {
 
 /// `fit --list`.
 func printCurvatureVersions(_ versions: [CurvatureVersion], store: String, json: Bool) throws {
-    if json { return try printJSON(versions.map(VersionReport.init)) }
+    if json { return try printJSON(versions.map { VersionReport($0) }) }
     guard !versions.isEmpty else { return standardOutput("no curvature; run 'lorif fit \(store)'\n") }
     var rows = [
         ["", "curvature", "scope", "rank", "energy", "algorithm", "fitted rows", "of live rows", "gone", "size"]
@@ -284,12 +286,15 @@ func printCurvatureVersions(_ versions: [CurvatureVersion], store: String, json:
 }
 
 /// `fit --use` and `--drop`.
-func printCurvatureChange(_ version: CurvatureVersion, verb: String, json: Bool) throws {
-    if json { return try printJSON(VersionReport(version)) }
+func printCurvatureChange(
+    _ version: CurvatureVersion, verb: String, coordinates: CoordinatesReport? = nil, json: Bool
+) throws {
+    if json { return try printJSON(VersionReport(version, coordinates: coordinates)) }
     let record = version.record
     var text = "curvature \(record.digest.description.prefix(12)) (\(record.description.scope), rank "
     text += "\(record.description.rank)) \(verb)"
     if verb == "removed", version.isActive { text += "; it was the one in use, now there is none" }
     standardOutput(text + "\n")
+    printCoordinates(coordinates)
     if verb != "removed", let warning = version.coverage.warning { standardError("lorif: note: \(warning)\n") }
 }

@@ -70,6 +70,12 @@ struct QuestionOptions: ParsableArguments {
         help: ArgumentHelp(
             "The same for the lowest scores: only examples that score at most this.", valueName: "score|file.json"))
     var atMost: ScoreLimitOption?
+    @Option(
+        help: ArgumentHelp(
+            "For whitened-dot and whitened-cosine, of a store that has a part of the rows: tr(H) of every layer over all of them, as "
+                + "JSON {\"LAYER\": NUMBER, …}.",
+            valueName: "file.json"))
+    var layerScales: String?
     @Option(help: ArgumentHelp("JSONL file with the queries' metadata.", valueName: "file"))
     var metadata: String?
     @Option(
@@ -161,6 +167,13 @@ struct QuestionOptions: ParsableArguments {
         }
         request.topCount = top ?? defaultTop
         request.bottomCount = bottom ?? defaultBottom
+        if let layerScales {
+            guard method.needsLayerScales else {
+                throw ValidationError("--layer-scales goes with --method whitened-dot or whitened-cosine")
+            }
+            request.layerScales = try readNumbers(
+                fromFile: layerScales, of: "layer", example: "{\"h.0.attn\": 12.5}")
+        }
         if let atLeast { request.leastScores = try atLeast.limits() }
         if let atMost { request.greatestScores = try atMost.limits() }
         return request

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import oracle
 import pytest
-from harness import DAMAGED, NO, USAGE, assert_close, attempt, run, scores, write_batch
+from harness import DAMAGED, NO, USAGE, assert_close, attempt, refused, run, scores, write_batch
 
 SHAPES = {"a": (8, 6, 2), "b": (5, 7, 1), "c": (4, 4, 4)}
 DAMPINGS = [0.1, 1.0, 10.0]
@@ -110,6 +110,26 @@ def test_they_go_with_the_curvature_and_the_segments(world: tuple, random: np.ra
     run("fit", tmp_path / "copy", "--drop", done["curvature"])
     assert list((tmp_path / "copy" / "coordinates").iterdir()) == []
     run("verify", tmp_path / "copy")
+
+
+def test_those_of_a_curvature_that_is_there(world: tuple) -> None:
+    """`--use` writes what `fit` would have written, byte for byte, whatever the curvature was fitted with."""
+    store, _ = world
+    first = run("fit", store, "--rank", 5, "--coordinates", "int8", "--json").json()["curvature"]
+    wanted = {path.name: path.read_bytes() for path in (store / "coordinates").iterdir()}
+    for path in (store / "coordinates").iterdir():
+        path.unlink()
+    run("fit", store, "--rank", 3)
+    done = run("fit", store, "--use", first[:10], "--coordinates", "int8", "--json").json()
+    assert (done["curvature"], done["active"]) == (first, True)
+    assert (done["coordinates"]["writtenRows"], done["coordinates"]["rows"]) == (60, 60)
+    assert {path.name: path.read_bytes() for path in (store / "coordinates").iterdir()} == wanted
+    again = run("fit", store, "--use", first, "--coordinates", "int8").stdout
+    assert "in use" in again
+    assert "coordinates of 0 rows written; 60 rows have theirs in int8" in again
+    refused("fit", store, "--use", "zz", "--coordinates", "int8", says=("zz", first))
+    refused("fit", store, "--use", first, "--coordinates", "int8", "--memory", "1MiB", says=("memory",))
+    refused("fit", store, "--drop", first, "--coordinates", "int8", code=USAGE, says=("--drop",))
 
 
 def test_usage(world: tuple) -> None:

@@ -478,3 +478,33 @@ def test_a_store_without_a_basis_has_layer_scales_too(random: np.random.Generato
     rows = {name: g / np.linalg.norm(norms[number]) for number, (name, g) in enumerate(wide(layers).items())}
     assert_close(scores(store, batch, "--method", "whitened-dot"), oracle.dot(rows, rows, list(layers)), TOLERANCE)
     refused("inspect", store, "--basis", says=("not whitened",))
+
+
+def test_scales_of_all_rows_may_be_given(random: np.random.Generator, tmp_path: Path) -> None:
+    """A part of a store scores as the whole does when it is told tr(H) of all rows; what is given is what counts."""
+    layers = small(random, 30)
+    batch = write_batch(tmp_path / "b.safetensors", layers, ids(30))
+    part = write_batch(tmp_path / "p.safetensors", {name: (g[:12],) for name, (g,) in layers.items()}, ids(12))
+    whole, some = tmp_path / "whole.lorif", tmp_path / "some.lorif"
+    run("ingest", "--encoding", "f32", whole, batch)
+    run("ingest", "--encoding", "f32", some, part)
+    norms = segment(whole).norms().astype(np.float64)
+    traces = dict(zip(layers, (norms**2).sum(axis=1).tolist(), strict=True))
+    given = tmp_path / "scales.json"
+    for method, expected in (("whitened-dot", oracle.dot), ("whitened-cosine", oracle.cosine)):
+        for scales in (traces, {"a.attn": 0.5, "a.mlp": 100.0, "b.attn": 7.0}):
+            given.write_text(json.dumps(scales))
+            rows = {name: g / np.sqrt(scales[name]) for name, g in wide(layers).items()}
+            found = scores(some, batch, "--method", method, "--layer-scales", given)
+            assert_close(found, expected(rows, rows, list(layers))[:, :12], TOLERANCE)
+    question = ("query", some, batch, "--method", "whitened-dot", "--layer-scales", given)
+    given.write_text('{"a.attn": 1, "a.mlp": 1}')
+    run(*question, "--layers", "a.*")
+    refused(*question, says=("b.attn", "none"))
+    given.write_text('{"a.attn": 1, "a.mlp": 1, "b.attn": -2}')
+    refused(*question, says=("b.attn", "-2"))
+    given.write_text('{"a.attn": 1, "a.mlp": 1, "b.attn": 1, "c": 1}')
+    refused(*question, says=("'c'",))
+    given.write_text("[1, 2, 3]")
+    refused(*question, code=USAGE, says=("scales.json", "layer"))
+    refused("query", some, batch, "--method", "dot", "--layer-scales", given, code=USAGE, says=("--layer-scales",))

@@ -17,6 +17,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 from lorif.ray import requirements  # noqa: F401 - says what is missing before the others fail
 from lorif.ray.collection import Collection, Damage
+from lorif.ray.coordinates import WrittenCoordinates, write_coordinates
 from lorif.ray.errors import (
     CacheFullError,
     ClusterError,
@@ -49,9 +50,11 @@ __all__ = [
     "Settings",
     "UnreadRows",
     "Whitened",
+    "WrittenCoordinates",
     "explain_query",
     "find_whitening",
     "fit",
     "ingest",
     "query",
+    "write_coordinates",
 ]

@@ -13,7 +13,7 @@ import fcntl
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from lorif.ray import files
 from lorif.ray.catalog import identity_file, write_catalog
 from lorif.ray.collection import check_local
 from lorif.ray.errors import CacheFullError, ClusterError, SegmentsUnreadableError
-from lorif.ray.manifest import CurvatureEntry, NamedFile, SegmentEntry, key_of
+from lorif.ray.manifest import CoordinatesEntry, CurvatureEntry, NamedFile, SegmentEntry, key_of
 
 _ABANDONED_SECONDS = 3600.0
 
@@ -67,6 +67,8 @@ class Held:
     path: Path
     fetched_bytes: int
     seconds: float
+    #: What the reader of an answer should know.
+    remarks: tuple[str, ...] = ()
 
 
 class NodeCache:
@@ -102,6 +104,11 @@ class NodeCache:
     def _near(self, url: str) -> str:
         """The URL of a file that is linked, which a working store depends on; nothing for copies."""
         return url if self.is_near(url) else ""
+
+    def _file_number(self, url: str) -> int:
+        """The number of a file that is linked: one that was mended has the same name and another number."""
+        path = files.local_path(url) if self.is_near(url) else None
+        return path.stat().st_ino if path is not None else 0
 
     # MARK: Files
 
@@ -194,24 +201,29 @@ class NodeCache:
     # MARK: Working stores
 
     @contextmanager
-    def holding(self, unit: Unit, common: Common, *, with_curvature: bool) -> Iterator[Held]:
+    def holding(
+        self, unit: Unit, common: Common, *, with_curvature: bool, with_coordinates: bool = False
+    ) -> Iterator[Held]:
         """A store of the unit's segments that the program can be asked about, for as long as the block lasts.
+
+        Coordinates that cannot be had are left out, with a remark: the program computes what they say.
 
         Raises SegmentsUnreadableError with all segments that cannot be had, ClusterError and CacheFullError.
         """
         started = time.monotonic()
         curvature = common.curvature if with_curvature else None
+        coordinates, remarks, fetched = self._coordinates(unit) if curvature and with_coordinates else ({}, (), 0)
         key = key_of(
             [(each.digest, each.first_row, each.deleted, self._near(each.url)) for each in unit.segments],
             curvature.digest if curvature else None, common.curvature_is_current, common.basis and common.basis.digest,
+            sorted((each.digest, self._file_number(each.url)) for each in coordinates.values()),
         )  # fmt: skip
         path = self.stores / key
-        fetched = 0
         while True:
             try:
                 lock = (path / "writer.lock").open("r")
             except FileNotFoundError:
-                fetched += self._build(path, key, unit, common, curvature)
+                fetched += self._build(path, unit, common, curvature, coordinates)
                 continue
             fcntl.flock(lock, fcntl.LOCK_SH)
             if _is_still(path / "writer.lock", lock.fileno()):
@@ -219,7 +231,7 @@ class NodeCache:
             lock.close()
         with lock:
             os.utime(path)
-            yield Held(path, fetched, time.monotonic() - started)
+            yield Held(path, fetched, time.monotonic() - started, remarks)
 
     def forget(self, path: Path) -> None:
         """Removes a working store that nobody can use."""
@@ -230,8 +242,23 @@ class NodeCache:
             return
         shutil.rmtree(gone, ignore_errors=True)
 
-    def _build(self, path: Path, key: str, unit: Unit, common: Common, curvature: CurvatureEntry | None) -> int:
-        building = self.arriving / f"store-{key}-{os.getpid()}-{os.urandom(4).hex()}"
+    def _coordinates(self, unit: Unit) -> tuple[dict[str, CoordinatesEntry], tuple[str, ...], int]:
+        """Coordinates that can be had, by the digests of their segments, remarks about others, and bytes copied."""
+        found, remarks, fetched = {}, [], 0
+        for segment in unit.segments:
+            if segment.coordinates is not None:
+                try:
+                    fetched += self.get(segment.coordinates)[1]
+                    found[segment.digest] = segment.coordinates
+                except (OSError, ValueError, CacheFullError) as error:
+                    remarks.append(f"coordinates are left out: {segment.coordinates.url}: {_text(error)}")
+        return found, tuple(remarks), fetched
+
+    def _build(
+        self, path: Path, unit: Unit, common: Common, curvature: CurvatureEntry | None,
+        coordinates: Mapping[str, CoordinatesEntry],
+    ) -> int:  # fmt: skip
+        building = self.arriving / f"store-{path.name}-{os.getpid()}-{os.urandom(4).hex()}"
         fetched = 0
         try:
             for name in ("catalog", "segments", "curvature", "basis", "tmp"):
@@ -243,13 +270,18 @@ class NodeCache:
                         fetched += self._link(file, building / name / f"{file.digest}.{name}")
                     except (OSError, ValueError) as error:
                         raise ClusterError(f"{file.url}: {_text(error)}") from None
+            if curvature is not None and coordinates:
+                (building / "coordinates").mkdir(mode=0o700)
+                for segment, entry in coordinates.items():
+                    name = f"{curvature.digest}-{segment}.coordinates"
+                    fetched += self._link(entry, building / "coordinates" / name)
             write_catalog(
-                building / "catalog", identity=key, schema=common.schema,
+                building / "catalog", identity=path.name, schema=common.schema,
                 segments=[segment.record(number) for number, segment in enumerate(unit.segments)],
                 curvature=(curvature.identity, curvature.description_bytes) if curvature else None,
                 rows_are_fitted=common.curvature_is_current,
             )  # fmt: skip
-            (building / "lorif.store").write_bytes(identity_file(key))
+            (building / "lorif.store").write_bytes(identity_file(path.name))
             (building / "writer.lock").touch(mode=0o600)
             try:
                 building.rename(path)

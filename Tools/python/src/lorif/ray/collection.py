@@ -9,11 +9,12 @@ from typing import Any
 
 from lorif.curvature import DESCRIPTION, Curvature
 from lorif.page import SegmentError
-from lorif.paged_file import PagedFile
+from lorif.paged_file import Cursor, PagedFile
 from lorif.ray import files
 from lorif.ray.catalog import digest_text, read_store
 from lorif.ray.errors import CollectionDamagedError, CollectionRefusedError
 from lorif.ray.manifest import (
+    CoordinatesEntry,
     CurvatureEntry,
     Manifest,
     NamedFile,
@@ -34,6 +35,16 @@ class _CurvatureHead(PagedFile):
     """A curvature file whose basis is not read."""
 
     magic = b"LORIFCRV"
+
+
+class _CoordinatesHead(PagedFile):
+    """A file of coordinates whose numbers are not read; it has no schema."""
+
+    magic = b"LORIFCOO"
+
+    def _read_schema(self, cursor: Cursor) -> None:
+        cursor.finish()
+        self.layers = []
 
 
 @dataclass(frozen=True)
@@ -130,9 +141,10 @@ class Collection:
         found: list[Damage] = []
         for shard in manifest.shards:
             for segment in shard.segments:
-                reason = damage_of(manifest.url(segment.url), segment, Segment, full=full)
-                if reason:
-                    found.append(Damage(shard.name, segment.url, reason))
+                for file, kind in ((segment, Segment), (segment.coordinates, _CoordinatesHead)):
+                    reason = file and damage_of(manifest.url(file.url), file, kind, full=full)
+                    if file and reason:
+                        found.append(Damage(shard.name, file.url, reason))
         for file, kind in ((manifest.basis, _AnyFile), (manifest.curvature, _CurvatureHead)):
             if file is not None:
                 reason = damage_of(manifest.url(file.url), file, kind, full=full)
@@ -155,6 +167,7 @@ class Collection:
             "curvature": manifest.curvature.digest if manifest.curvature else None,
             "curvatureIsCurrent": manifest.curvature_is_current,
             "fittedRows": manifest.curvature.fitted_rows if manifest.curvature else None,
+            "rowsWithCoordinates": sum(each.live_rows for each in manifest.segments if each.coordinates),
             "shards": [
                 {
                     "name": shard.name,
@@ -249,6 +262,11 @@ def read_curvature(url: str) -> tuple[CurvatureEntry, bytes]:
     return entry, file.schema
 
 
+def read_coordinates(url: str, encoding: str) -> CoordinatesEntry:
+    """The entry of a file of coordinates in this encoding."""
+    return CoordinatesEntry(**_named(url, _open(url, _CoordinatesHead)), encoding=encoding)
+
+
 def damage_of(url: str, entry: NamedFile, kind: type[PagedFile], *, full: bool) -> str | None:
     """What is wrong with a file; None if it is the one that is meant. With `full` every byte is checked."""
     try:
@@ -271,7 +289,9 @@ def damage_of(url: str, entry: NamedFile, kind: type[PagedFile], *, full: bool) 
 
 def check_local(path: Path, entry: NamedFile) -> str | None:
     """What is wrong with a local copy, every byte checked; None if nothing is."""
-    kinds: dict[bytes, type[PagedFile]] = {b"LORIFSEG": Segment, b"LORIFBAS": _AnyFile, b"LORIFCRV": _CurvatureHead}
+    kinds: dict[bytes, type[PagedFile]] = {
+        kind.magic: kind for kind in (Segment, _AnyFile, _CurvatureHead, _CoordinatesHead)
+    }
     try:
         with path.open("rb") as handle:
             data = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ)

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 from lorif.batch import BatchError
 from lorif.ray.collection import Collection
+from lorif.ray.coordinates import ENCODINGS, WrittenCoordinates, write_coordinates
 from lorif.ray.errors import CollectionError
 from lorif.ray.fit import fit
 from lorif.ray.ingest import PackOptions, ingest
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     _collection_parser(commands)
     _query_parser(commands)
     _fit_parser(commands)
+    _coordinates_parser(commands)
     _ingest_parser(commands)
     _whiten_parser(commands)
     return parser
@@ -184,9 +186,22 @@ def _fit_parser(commands: Any) -> None:
         "--passes", type=int, default=6, help="over the rows, for layers too large for their moments (6)"
     )
     parser.add_argument("--gram-limit", type=int, default=4096, help="largest d1·d2 whose moments are formed (4096)")
+    parser.add_argument("--coordinates", choices=ENCODINGS, help="write the rows' coordinates as well")
     parser.add_argument(
         "--seed", type=int, default=0, help="of the first directions of layers that are iterated over (0)"
     )
+    _cluster_options(parser)
+
+
+def _coordinates_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "coordinates", help="write the rows' coordinates in the curvature",
+        description="Keep what self-influence needs of every row, in files beside the manifest, named by one commit. "
+        "Segments that have theirs in this encoding are left as they are.",
+    )  # fmt: skip
+    parser.set_defaults(run=_coordinates)
+    parser.add_argument("collection", help="the manifest: a path or URL that ends in .json")
+    parser.add_argument("--encoding", choices=ENCODINGS, default="int8", help="of the numbers (int8)")
     _cluster_options(parser)
 
 
@@ -330,13 +345,33 @@ def _fit(options: argparse.Namespace) -> int:
     connect(options.address)
     fitted = fit(
         options.collection, rank=options.rank, exact=options.exact, passes=options.passes, seed=options.seed,
-        gram_limit=options.gram_limit, settings=_settings(options), progress=_progress("layers"),
+        gram_limit=options.gram_limit, coordinates=options.coordinates, settings=_settings(options),
+        progress=_progress("layers"),
     )  # fmt: skip
     print(
         f"curvature {fitted.digest[:12]} fitted on {fitted.rows:,} rows in {fitted.seconds:.2f} s, "
         f"{100 * fitted.captured_energy:.1f} % of the energy; generation {fitted.generation}"
     )
+    if fitted.coordinates is not None:
+        _print_coordinates(fitted.coordinates)
     return 0
+
+
+def _coordinates(options: argparse.Namespace) -> int:
+    connect(options.address)
+    _print_coordinates(
+        write_coordinates(options.collection, options.encoding, settings=_settings(options), progress=_progress("rows"))
+    )
+    return 0
+
+
+def _print_coordinates(done: WrittenCoordinates) -> None:
+    for remark in done.remarks:
+        print(f"lorif.ray: {remark}", file=sys.stderr)
+    print(
+        f"coordinates of {done.rows:,} rows written in {done.seconds:.2f} s; {done.covered_rows:,} rows have theirs, "
+        f"{done.bytes:,} bytes; generation {done.generation}"
+    )
 
 
 def _ingest(options: argparse.Namespace) -> int:

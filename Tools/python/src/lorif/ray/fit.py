@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 
 from lorif.ray import files
 from lorif.ray.collection import Collection, read_curvature
+from lorif.ray.coordinates import ENCODINGS, WrittenCoordinates, write_coordinates
 from lorif.ray.curvature_file import CurvatureWriter, FittedGroup, basis_pages
 from lorif.ray.errors import ClusterError, CollectionRefusedError, IncompleteError
 from lorif.ray.manifest import Manifest, commit
@@ -45,6 +46,7 @@ class Fitted:
     captured_energy: float
     seconds: float
     groups: tuple[tuple[str, int, float, float], ...]
+    coordinates: WrittenCoordinates | None = None
 
 
 def fit(
@@ -55,6 +57,7 @@ def fit(
     passes: int = 6,
     seed: int = 0,
     gram_limit: int = 4096,
+    coordinates: str | None = None,
     settings: Settings | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fitted:
@@ -62,9 +65,14 @@ def fit(
 
     The file goes to `curvature/` beside the manifest, and one commit of the manifest makes it that of all shards. If
     rows cannot be read, or were added meanwhile, IncompleteError or CollectionRefusedError, and nothing has changed.
+
+    With `coordinates` (int8, f16 or f32) a second commit then names the rows' coordinates; what that raises leaves the
+    curvature in use, and `write_coordinates` goes on from there.
     """
     collection = collection if isinstance(collection, Collection) else Collection(collection)
     settings, started = settings or Settings(), time.monotonic()
+    if coordinates is not None and coordinates not in ENCODINGS:
+        raise CollectionRefusedError(f"coordinates are kept in {', '.join(ENCODINGS)}, not in {coordinates}")
     if rank < 1 or passes < 2:
         raise CollectionRefusedError("--rank must be at least 1 and --passes at least 2")
     manifest = collection.manifest()
@@ -108,11 +116,15 @@ def fit(
         files.put(path, url)
     entry, _ = read_curvature(url)
     done = commit(collection.url, manifest.with_curvature(entry), replacing=manifest)
+    seconds = time.monotonic() - started
+    written = write_coordinates(collection, coordinates, settings=settings) if coordinates is not None else None
     return Fitted(
-        entry.digest, url, done.generation, manifest.live_rows, energy, time.monotonic() - started,
+        entry.digest, url, written.generation if written is not None else done.generation, manifest.live_rows, energy,
+        seconds,
         tuple(
             (layers[group.layer].name, len(group.eigenvalues), group.trace, group.residual) for group in groups
         ),
+        written,
     )  # fmt: skip
 
 

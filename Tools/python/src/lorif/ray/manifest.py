@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,13 @@ class NamedFile:
 
 
 @dataclass(frozen=True)
+class CoordinatesEntry(NamedFile):
+    """The rows of a segment in the eigenbases of the collection's curvature."""
+
+    encoding: str
+
+
+@dataclass(frozen=True)
 class SegmentEntry(NamedFile):
     """A segment: `first_row` counts all rows of the collection before it, deleted ones included."""
 
@@ -46,6 +53,7 @@ class SegmentEntry(NamedFile):
     fields: tuple[str, ...] = ()
     #: The bitmap of deleted rows, base64; empty where none are.
     deleted: str = ""
+    coordinates: CoordinatesEntry | None = None
 
     @property
     def tombstones(self) -> bytes:
@@ -184,8 +192,24 @@ class Manifest:
         return replace(self, schema=schema, shards=(*self.shards, *added), basis=self.basis or basis)
 
     def with_curvature(self, entry: CurvatureEntry) -> "Manifest":
-        """With another curvature in use."""
-        return replace(self, curvature=replace(entry, url=files.relative(entry.url, self.folder)))
+        """With another curvature in use; coordinates in the one before are no longer named."""
+        entry = replace(entry, url=files.relative(entry.url, self.folder))
+        if self.curvature is not None and self.curvature.digest == entry.digest:
+            return replace(self, curvature=entry)
+        return replace(self._mapping(lambda segment: replace(segment, coordinates=None)), curvature=entry)
+
+    def with_coordinates(self, found: Mapping[str, CoordinatesEntry]) -> "Manifest":
+        """With coordinates of some segments, by their digests."""
+        placed = {digest: replace(entry, url=files.relative(entry.url, self.folder)) for digest, entry in found.items()}
+        return self._mapping(
+            lambda segment: replace(segment, coordinates=placed.get(segment.digest, segment.coordinates))
+        )
+
+    def _mapping(self, change: Callable[[SegmentEntry], SegmentEntry]) -> "Manifest":
+        return replace(
+            self,
+            shards=tuple(replace(shard, segments=tuple(map(change, shard.segments))) for shard in self.shards),
+        )
 
     def encoded(self) -> bytes:
         """The manifest's file."""
@@ -225,6 +249,11 @@ def read_schema(schema: bytes) -> tuple[str, list[StoredLayer], str | None]:
     return ENCODINGS[code], layers, basis
 
 
+def _segment(given: dict[str, Any]) -> SegmentEntry:
+    coordinates = CoordinatesEntry(**given["coordinates"]) if given["coordinates"] else None
+    return SegmentEntry(**{**given, "fields": tuple(given["fields"]), "coordinates": coordinates})
+
+
 def decode(data: bytes, where: str) -> Manifest:
     """A manifest from its file's bytes; raises CollectionDamagedError, or CollectionRefusedError for another format."""
     try:
@@ -241,7 +270,7 @@ def decode(data: bytes, where: str) -> Manifest:
         shards = tuple(
             Shard(
                 shard["name"],
-                tuple(SegmentEntry(**{**each, "fields": tuple(each["fields"])}) for each in shard["segments"]),
+                tuple(map(_segment, shard["segments"])),
             )
             for shard in content["shards"]
         )

@@ -32,11 +32,18 @@ def common_of(manifest: Manifest) -> Common:
 def located(manifest: Manifest) -> list[tuple[str, SegmentEntry]]:
     """Shard and segment of everything that has live rows, with whole URLs."""
     return [
-        (shard.name, replace(segment, url=manifest.url(segment.url)))
+        (shard.name, _with_whole_urls(manifest, segment))
         for shard in manifest.shards
         for segment in shard.segments
         if segment.live_rows
     ]
+
+
+def _with_whole_urls(manifest: Manifest, segment: SegmentEntry) -> SegmentEntry:
+    coordinates = segment.coordinates
+    if coordinates is not None:
+        coordinates = replace(coordinates, url=manifest.url(coordinates.url))
+    return replace(segment, url=manifest.url(segment.url), coordinates=coordinates)
 
 
 def plan_units(

@@ -14,19 +14,21 @@ from lorif.answers import Answer, Hit, Ranking
 from lorif.ray.cache import Common, Unit
 from lorif.ray.collection import Collection
 from lorif.ray.errors import ClusterError, CollectionRefusedError, IncompleteError
+from lorif.ray.layer_scales import layer_scales
 from lorif.ray.limits import BestScores
 from lorif.ray.manifest import Manifest
 from lorif.ray.merge import added_totals, merged
-from lorif.ray.placement import as_one, common_of, located, plan_units, split
+from lorif.ray.placement import common_of, located, plan_units, split
 from lorif.ray.scheduler import Failed, Job, Node, Scheduler, alive_nodes, on_every_node
 from lorif.ray.scores import write_index
 from lorif.ray.settings import Settings
 from lorif.ray.stored_queries import gather_examples
-from lorif.ray.whitened import weighted_queries
 from lorif.ray.worker import NodeReport, Question, UnitAnswer, ask, explain, report
 from lorif.tool import InputRefusedError
 
-_CURVATURE_METHODS = ("influence", "self-influence", "relatif", "influence-cosine")
+_SELF_INFLUENCE_METHODS = ("self-influence", "relatif", "influence-cosine")
+_CURVATURE_METHODS = ("influence", *_SELF_INFLUENCE_METHODS)
+_SCALED_METHODS = ("whitened-dot", "whitened-cosine")
 #: Units that are asked for a plan until one has rows that the question is about.
 _PROBES = 16
 
@@ -331,16 +333,11 @@ def _prepared(
         queries = gather_examples(
             session, plan_units(manifest, session.nodes, session.reports, settings), request.by_id
         )
-    if request.method == "whitened-cosine" and len(jobs) > 1:
-        # It divides by norms that need tr(H) of all rows, which the program cannot be told: one node sees them all.
-        jobs = [as_one(jobs, session.reports)]
-    if request.method == "whitened-dot" and len(jobs) > 1 and queries is not None:
-        queries = weighted_queries(session, jobs, queries)
-        request = replace(request, method="dot")
+    scales = layer_scales(session, jobs) if request.method in _SCALED_METHODS and len(jobs) > 1 else None
     question = Question(
-        request.options(), needs_curvature, queries, records,
+        request.options(), needs_curvature, request.method in _SELF_INFLUENCE_METHODS, queries, records,
         tuple(dict.fromkeys(request.among)) if request.among is not None else None,
-        (request.scores, request.scores_format) if request.scores is not None else None,
+        (request.scores, request.scores_format) if request.scores is not None else None, scales,
     )  # fmt: skip
     return session, request, jobs, question
 

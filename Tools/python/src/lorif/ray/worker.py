@@ -41,11 +41,14 @@ class Question:
 
     options: tuple[str, ...]
     needs_curvature: bool
+    uses_coordinates: bool = False
     queries: bytes | None = None
     records: bytes | None = None
     among: tuple[str, ...] | None = None
     #: The folder of score files, and their ending; None without.
     scores: tuple[str, str] | None = None
+    #: tr(H) of every layer over all units, for methods that divide by it.
+    layer_scales: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -157,7 +160,9 @@ def ask(unit: Unit, common: Common, question: Question, settings: Settings, limi
     if question.among is not None and not found:
         return UnitAnswer(b"", (), this_node(), 0, 0.0, 0.0, nothing_passed=True)
     with (
-        cache.holding(unit, common, with_curvature=question.needs_curvature) as held,
+        cache.holding(
+            unit, common, with_curvature=question.needs_curvature, with_coordinates=question.uses_coordinates
+        ) as held,
         tempfile.TemporaryDirectory(prefix="asking-", dir=cache.folder) as folder,
     ):
         arguments = ["query", str(held.path), *_given(question, Path(folder), found)]
@@ -173,9 +178,9 @@ def ask(unit: Unit, common: Common, question: Question, settings: Settings, limi
                 arguments.append(f"--{name}={folder}/{name}.json")
         started = time.monotonic()
         try:
-            _, remarks = run_tool(tool, *arguments, *_threads(settings))
+            _, remarks = run_tool(tool, *arguments, *thread_options(settings))
         except StoreDamagedError as error:
-            raise _blame(unit, held.path, cache, error) from None
+            raise blame(unit, held.path, cache, error) from None
         except ToolError as error:
             if _says_nothing_passes(error):
                 return UnitAnswer(b"", (), this_node(), held.fetched_bytes, held.seconds, 0.0, nothing_passed=True)
@@ -185,8 +190,8 @@ def ask(unit: Unit, common: Common, question: Question, settings: Settings, limi
         summary = json.loads((Path(folder) / "summary.json").read_text(encoding="utf-8"))
         written = _deliver(scores, question, unit) if scores is not None else None
     return UnitAnswer(
-        output, remarks, this_node(), held.fetched_bytes, held.seconds, seconds, found, scores=written,
-        totals=_totals(summary), scored_again=summary["scoredAgain"], is_limited=any(given.values()),
+        output, (*held.remarks, *remarks), this_node(), held.fetched_bytes, held.seconds, seconds, found,
+        scores=written, totals=_totals(summary), scored_again=summary["scoredAgain"], is_limited=any(given.values()),
     )  # fmt: skip
 
 
@@ -207,17 +212,19 @@ def explain(unit: Unit, common: Common, question: Question, settings: Settings) 
     if question.among is not None and not found:
         return b"", this_node(), 0
     with (
-        cache.holding(unit, common, with_curvature=question.needs_curvature) as held,
+        cache.holding(
+            unit, common, with_curvature=question.needs_curvature, with_coordinates=question.uses_coordinates
+        ) as held,
         tempfile.TemporaryDirectory(prefix="asking-", dir=cache.folder) as folder,
     ):
         given = _given(question, Path(folder), found)
         if question.scores is not None:
             given.append(f"--output={folder}/scores.{question.scores[1]}")
-        arguments = ["query", str(held.path), *given, "--explain=plan", "--json", *_threads(settings)]
+        arguments = ["query", str(held.path), *given, "--explain=plan", "--json", *thread_options(settings)]
         try:
             return run_tool(tool, *arguments)[0], this_node(), held.fetched_bytes
         except StoreDamagedError as error:
-            raise _blame(unit, held.path, cache, error) from None
+            raise blame(unit, held.path, cache, error) from None
         except ToolError as error:
             if _says_nothing_passes(error):
                 return b"", this_node(), held.fetched_bytes
@@ -229,7 +236,8 @@ def _says_nothing_passes(error: ToolError) -> bool:
     return error.code == 3 and str(error).endswith("no example passes the condition")
 
 
-def _threads(settings: Settings) -> list[str]:
+def thread_options(settings: Settings) -> list[str]:
+    """How many threads the program gets."""
     return [f"--threads={max(1, int(settings.cpus))}"] if settings.cpus else []
 
 
@@ -246,6 +254,10 @@ def _given(question: Question, folder: Path, among: Sequence[str]) -> list[str]:
         listed = folder / "among.json"
         listed.write_text(_json_ids(among), encoding="utf-8")
         given.append(f"--among={listed}")
+    if question.layer_scales is not None:
+        scales = folder / "scales.json"
+        scales.write_text(json.dumps(question.layer_scales), encoding="utf-8")
+        given.append(f"--layer-scales={scales}")
     return [*given, *question.options]
 
 
@@ -260,7 +272,7 @@ def _deliver(path: Path, question: Question, unit: Unit) -> ScoreFile:
     return ScoreFile(path.name, len(data), digest_of(data), unit.live_rows)
 
 
-def _blame(unit: Unit, store: Path, cache: NodeCache, error: ToolError) -> Exception:
+def blame(unit: Unit, store: Path, cache: NodeCache, error: ToolError) -> Exception:
     """Which segments of a working store are damaged; the next attempt gets new copies of them."""
     reasons = {}
     for number, segment in enumerate(unit.segments):
@@ -342,7 +354,7 @@ def export(unit: Unit, common: Common, ids: Sequence[str], settings: Settings) -
         try:
             run_tool(tool, "export", str(held.path), str(out), f"--ids={listed}")
         except StoreDamagedError as error:
-            raise _blame(unit, held.path, cache, error) from None
+            raise blame(unit, held.path, cache, error) from None
         return out.read_bytes()
 
 
