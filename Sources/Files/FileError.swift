@@ -33,13 +33,24 @@ extension FileError: CustomStringConvertible {
     /// One line: what was attempted, where, and what came back.
     public var description: String {
         switch self {
-        case .failed(let operation, let path, let errno): "cannot \(operation) \(path): \(errno)"
+        case .failed(let operation, let path, let errno):
+            "cannot \(operation) \(path): \(errno)" + (Self.remedy(errno.rawValue).map { "; \($0)" } ?? "")
         case .shortRead(let path, let offset, let expected, let found):
             "\(path) is too short: \(expected) bytes expected at offset \(offset), \(found) found"
         case .alreadyExists(let path): "\(path) exists already"
         case .missing(let path): "\(path) does not exist"
         case .notRegularFile(let path): "\(path) is not a regular file"
         case .notDirectory(let path): "\(path) is not a directory"
+        }
+    }
+
+    /// What a user can do about an errno, where that is clear.
+    public static func remedy(_ code: Int32) -> String? {
+        switch Errno(rawValue: code) {
+        case .noSpace: "make room on that disk and give the command again"
+        case .diskQuotaExceeded: "make room within the quota and give the command again"
+        case .tooManyOpenFiles: "allow more open files ('ulimit -n 4096') and give the command again"
+        default: nil
         }
     }
 }

@@ -203,7 +203,7 @@ extension InterchangeError: CustomStringConvertible {
         case .unknownExtension(let path):
             "\(path): expected a name that ends in .safetensors or .npy"
         case .noDirectory(let path, let directory):
-            "\(path) cannot be written: directory \(directory) does not exist"
+            "\(path) cannot be written: there is no folder \(directory); make it with 'mkdir -p \(directory)'"
         case .targetIsDirectory(let path):
             "\(path) cannot be written: it is a directory"
         case .numberTooLarge(let path, let tensor, let elementType, let found):

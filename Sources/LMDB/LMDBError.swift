@@ -32,6 +32,7 @@ extension LMDBError: CustomStringConvertible {
         switch self {
         case .failed(let operation, let path, let code, let message):
             "cannot \(operation) \(path): \(message) (LMDB \(code))"
+                + (FileError.remedy(code).map { "; \($0)" } ?? "")
         case .damaged(let path, let page, let rule, let found):
             "\(path) is damaged: page \(page): expected \(rule), found \(found)"
         case .missing(let path): "there is no LMDB environment in \(path)"

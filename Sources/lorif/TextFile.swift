@@ -8,7 +8,7 @@ func writeText(_ text: String, toFile path: String) throws {
         CommandFailure(code: .inputRefused, message: "\(path) cannot be written: \(reason)")
     }
     guard try fileStatus(directory)?.kind == .directory else {
-        throw refuse("directory \(directory) does not exist")
+        throw refuse("there is no folder \(directory); make it with 'mkdir -p \(directory)'")
     }
     if let kind = try fileStatus(path)?.kind {
         guard kind != .directory else { throw refuse("it is a directory") }

@@ -84,7 +84,9 @@ struct WriterTests {
             }
             return error?.description.replacingOccurrences(of: directory.path, with: "DIR")
         }
-        #expect(refusal("a/s.npy") == "DIR/a/s.npy cannot be written: directory DIR/a does not exist")
+        #expect(
+            refusal("a/s.npy")
+                == "DIR/a/s.npy cannot be written: there is no folder DIR/a; make it with 'mkdir -p DIR/a'")
         #expect(refusal("s.csv") == "DIR/s.csv: expected a name that ends in .safetensors or .npy")
         try FileManager.default.createDirectory(atPath: directory.path + "/s.npy", withIntermediateDirectories: false)
         #expect(refusal("s.npy") == "DIR/s.npy cannot be written: it is a directory")

@@ -78,6 +78,23 @@ def store_seeds(lorif: Path, folder: Path) -> None:
     write("machine", "measured", machine.read_bytes()[: 8 << 10])
 
 
+def model_seeds() -> None:
+    """Configurations of models as Hugging Face has them: plain, with experts, and one inside another."""
+    plain = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    experts = {"num_experts": 4, "moe_intermediate_size": 32, "shared_expert_intermediate_size": 48}
+    configurations = {
+        "llama": {"model_type": "llama", **plain, "num_key_value_heads": 2, "head_dim": 32},
+        "gpt2": {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "n_inner": None},
+        "gpt-neo": {"model_type": "gpt_neo", "num_layers": 2, "attention_types": [[["global", "local"], 1]]},
+        "falcon": {"model_type": "falcon", **plain, "num_kv_heads": 2, "new_decoder_architecture": True},
+        "opt": {"model_type": "opt", **plain, "ffn_dim": 96, "word_embed_proj_dim": 32},
+        "experts": {"model_type": "qwen2_moe", **plain, **experts, "decoder_sparse_step": 2, "mlp_only_layers": [1]},
+        "composite": {"model_type": "llava", "text_config": {"model_type": "llama", **plain}, "vision_config": {}},
+    }
+    for name, fields in configurations.items():
+        write("model-config", name, json.dumps(fields).encode())
+
+
 def record_seeds() -> None:
     """Payloads of pages and of records of the catalog; their layouts are in Formats/."""
     norms = struct.pack("<15H", *range(15))
@@ -131,6 +148,7 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         store_seeds(given.lorif.resolve(), Path(name))
+    model_seeds()
     record_seeds()
     text_seeds()
     return 0

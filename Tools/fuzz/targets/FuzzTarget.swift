@@ -32,6 +32,8 @@ enum FuzzTarget: String, CaseIterable {
     case filter = "where"
     /// The measured rates of a machine.
     case machine
+    /// What a model is made of, as Hugging Face has it.
+    case modelConfig = "model-config"
 
     /// Reads the input to its end, as the program would.
     func run(_ bytes: [UInt8]) {
@@ -54,6 +56,7 @@ enum FuzzTarget: String, CaseIterable {
         case .json: readJSON(bytes)
         case .filter: readFilter(bytes)
         case .machine: withFile(bytes) { _ = MachineModel.load(fromFile: $0) }
+        case .modelConfig: withFile(bytes) { _ = try? ModelConfiguration(path: $0).modelLayers() }
         }
     }
 }
