@@ -102,6 +102,17 @@ def load(folder: Path) -> Experiment:
     return Experiment(layers, train, query, train_ids, query_ids, subsets, losses)
 
 
+def save(folder: Path, experiment: Experiment) -> None:
+    """Writes the three files that `load` reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = {"train_full": experiment.train_ids, "query_full": experiment.query_ids}
+    for name, rows in (("train_full", experiment.train), ("query_full", experiment.query)):
+        write_full_gradients(folder / f"{name}.safetensors", experiment.layers, rows, ids[name])
+    outcome = {"subsets": experiment.subsets.astype(np.uint8), "query_losses": experiment.losses.astype(np.float32)}
+    names = {"train_ids": json.dumps(experiment.train_ids), "query_ids": json.dumps(experiment.query_ids)}
+    save_file(outcome, folder / "retraining.safetensors", names)
+
+
 def inverse_square_root(moment: Doubles, epsilon: float) -> Doubles:
     """(C + ε · mean eigenvalue · I)^(-1/2) of a symmetric positive semidefinite matrix."""
     values, vectors = np.linalg.eigh(moment)

@@ -53,6 +53,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--output", type=Path, metavar="STEM", help="write STEM.md and STEM.json; the report is printed anyway")
     add("--plot", action="store_true", help="with --output: draw STEM.svg as well (needs matplotlib)")
     add("--texts", type=Path, metavar="FOLDER", help="keeps the packages of the texts (default: in --work)")
+    add("--data", type=Path, metavar="FOLDER", help="write the experiment there for encodings.py and ideas.py")
     add("--seconds", type=float, help="begin no more pieces of work after this time, and exit with code 75")
     add("--wait-for", type=Path, metavar="FILE", help="stand still while this file exists: others need the machine")
     options = parser.parse_args(arguments)
@@ -90,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f" 1 to {plan.subsets * plan.seeds} for the order of their examples",
             **machine(options.work),
         }
-        results = run(workshop, binary, options.texts, facts, say)
+        results = run(workshop, binary, texts=options.texts, data=options.data, facts=facts, say=say)
     except OutOfTime:
         say(f"{options.seconds:g} s are over; the same command goes on")
         return TRY_AGAIN

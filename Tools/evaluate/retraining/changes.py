@@ -9,6 +9,7 @@ from measurement import choosing_half
 from retraining.judging import jackknife
 from retraining.plans import Plan
 from retraining.scoring import Outcome
+from retraining.ways import halfway
 
 __all__ = ["Change", "changes", "pairs"]
 
@@ -59,6 +60,8 @@ def pairs(plan: Plan) -> list[tuple[str, str, str]]:
         ("no curvature in the whitened basis", base, f"{whitened}, q2, no curvature"),
         ("factors by the recorder", base, f"{base}, factors by the recorder"),
     ]
+    for other in (f"mean of {len(halfway(plan)) + 1} checkpoints", "gradients as AdamW scales them"):
+        result += [(f"{other}, matrices", logra, f"{logra}, {other}"), (other, base, f"{base}, {other}")]
     result += [(f"curvature of rank {r}", base, f"{whitened}, q2, r = {r}") for r in plan.fits]
     result += [(f"ε = {each:g}", base, f"{base}, ε = {each:g}") for each in plan.epsilons[1:]]
     for small, large in zip(plan.ranks, plan.ranks[1:], strict=False):

@@ -9,9 +9,10 @@ from torch import nn
 
 from retraining.tasks import Task
 from retraining.training import Weights, losses_of, train, without_axis
+from retraining.ways import halfway
 from retraining.workshop import Workshop
 
-__all__ = ["explained", "random_halves", "retrained"]
+__all__ = ["checkpoint", "explained", "random_halves", "retrained", "squared_gradients"]
 
 
 def _named(model: nn.Module) -> Weights:
@@ -46,6 +47,50 @@ def explained(workshop: Workshop, task: Task) -> nn.Module:
         workshop.done("training the explained model")
     model.load_state_dict({name: torch.from_numpy(value) for name, value in workshop.load("explained").items()})
     return model.eval()
+
+
+def _course(workshop: Workshop, task: Task) -> dict[str, NDArray]:
+    """The training of the explained model once more: weights on the way, AdamW's mean squared gradients at the end."""
+    if not workshop.has("course"):
+        begin = start(workshop, task)
+        workshop.begin()
+        kept: dict[str, NDArray] = {}
+
+        def keep(epochs: int, weights: Weights, squares: Weights) -> None:
+            for name, value in without_axis(weights, 0).items():
+                if epochs in halfway(workshop.plan):
+                    kept[f"{epochs}/{name}"] = value.numpy()
+            if epochs == workshop.plan.tuning.epochs:
+                kept.update({f"squares/{name}": value.numpy() for name, value in without_axis(squares, 0).items()})
+
+        rows = torch.arange(workshop.plan.train)[None]
+        train(
+            task.model(), begin, task.train, rows=rows, seeds=[0], recipe=workshop.plan.tuning, between=workshop.pause,
+            after=keep,
+        )  # fmt: skip
+        workshop.save("course", kept)
+        workshop.done("training the explained model")
+    return workshop.load("course")
+
+
+def _under(arrays: dict[str, NDArray], prefix: str) -> Weights:
+    return {
+        name.removeprefix(f"{prefix}/"): torch.from_numpy(value)
+        for name, value in arrays.items()
+        if name.startswith(f"{prefix}/")
+    }
+
+
+def checkpoint(workshop: Workshop, task: Task, epochs: int) -> nn.Module:
+    """The explained model as it was after some epochs that `halfway` names."""
+    model = task.model()
+    model.load_state_dict(_under(_course(workshop, task), str(epochs)))
+    return model.eval()
+
+
+def squared_gradients(workshop: Workshop, task: Task) -> Weights:
+    """What AdamW knew of every weight's squared gradient at the end."""
+    return _under(_course(workshop, task), "squares")
 
 
 def random_halves(workshop: Workshop) -> NDArray[np.bool_]:

@@ -1,10 +1,11 @@
 """An experiment from nothing to its results, through the steps that a workshop keeps."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from experiment import Experiment
+from experiment import Experiment, read_full_gradients, save
 from lorif.batch import FactorBatch
 from sweeps import Program
 
@@ -36,7 +37,13 @@ def _picked(outcomes: list[Outcome], workshop: Workshop) -> list[Outcome]:
 
 
 def run(
-    workshop: Workshop, binary: Path, texts: Path | None, facts: dict[str, str], say: Callable[[str], None]
+    workshop: Workshop,
+    binary: Path,
+    *,
+    texts: Path | None,
+    data: Path | None,
+    facts: dict[str, str],
+    say: Callable[[str], None],
 ) -> Results:
     """Does what is not done yet, and puts the results together.
 
@@ -44,6 +51,7 @@ def run(
         workshop: The folder, its plan and the time.
         binary: The program.
         texts: Folder of the packages with the texts; the workshop's own unless said.
+        data: A folder for the experiment as `encodings.py` and `ideas.py` take it, with gradients at the largest d.
         facts: What the report tells about the run.
         say: Is told of every way that was measured.
     """
@@ -64,10 +72,14 @@ def run(
     for way in ways(plan):
         outcomes.append(scorer.measure(way))
         say(f"{way.title}: {outcomes[-1].payload:,.0f} B/example, LDS {outcomes[-1].lds.mean():.3f}")
+    if data is not None:
+        _, queries, _ = read_full_gradients(scorer.batches(logra(max(plan.dimensions)))["query"])
+        layers, train, _ = read_full_gradients(scorer.batches(logra(max(plan.dimensions)))["train"])
+        save(data, replace(experiment, layers=layers, train=train, query=queries))
     matrix_bytes = {}
     for d in plan.dimensions:
-        layers = FactorBatch(scorer.batches(logra(d))["query"]).layers
-        matrix_bytes[d] = sum(2 * layer.input_dimension * layer.output_dimension for layer in layers)
+        shapes = FactorBatch(scorer.batches(logra(d))["query"]).layers
+        matrix_bytes[d] = sum(2 * layer.input_dimension * layer.output_dimension for layer in shapes)
     picked = _picked(outcomes, workshop)
     others = [each for each in outcomes if each.way.family in ("random", "embedding")]
     dots = [each for each in outcomes if each.way.family == "dot" and each.way.d == max(plan.dimensions)]

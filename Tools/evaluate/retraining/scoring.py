@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from sweeps import Program, directory_bytes
 from torch import nn
 
-from retraining.recording import Recorded, observed, recorded
+from retraining.models import checkpoint, squared_gradients
+from retraining.recording import Recorded, observed, recorded, recorded_for_adam
 from retraining.tasks import Task
 from retraining.ways import Way
 from retraining.workshop import Workshop
@@ -78,6 +79,13 @@ class Scorer:
         if way.recording == "trak":
             return self._trak(way)
         options: dict[str, object] = {"d": way.d}
+        if way.recording == "adam":
+            squares = squared_gradients(self.workshop, self.task)
+            plain = self.batches(replace(way, recording="plain"))
+            return recorded_for_adam(self.workshop, self.task, self.model, squares, (way.d, plain))
+        if way.recording.startswith("epochs-"):
+            model = checkpoint(self.workshop, self.task, int(way.recording.removeprefix("epochs-")))
+            return recorded(self.workshop, self.task, model, f"{way.recording}-{way.d}", full=True, **options)
         if way.recording == "whitened":
             options |= {"projection": "whitened", "rank": way.rank, "dtype": "f16"}
             return recorded(self.workshop, self.task, self.model, f"whitened-{way.d}-{way.rank}", **options)
@@ -140,7 +148,7 @@ class Scorer:
             building = self.workshop.path(f"stores/.{name}.lorif")
             rmtree(building, ignore_errors=True)
             options: list[object] = ["--encoding", way.encoding]
-            if way.rank is not None and way.recording == "plain":
+            if way.rank is not None and way.recording != "whitened":
                 options += ["--rank", way.rank]
             if way.energy is not None:
                 options += ["--energy", way.energy]
@@ -207,6 +215,15 @@ class Scorer:
         return self.program.asked(self.experiment, path, *options)[0]
 
     def _by_program(self, way: Way) -> dict[str, NDArray]:
+        """Of the way's own recording, or the mean over it and more."""
+        members = [self._scored(replace(way, recording=each)) for each in (way.recording, *way.more)]
+        rhos = members[0][0]
+        found = np.mean([scores for _, scores, _ in members], axis=0)
+        sizes = np.sum([each for *_, each in members], axis=0)
+        return self._weighed(list(found), rhos, sizes.tolist())
+
+    def _scored(self, way: Way) -> tuple[list[float], Doubles, list[float]]:
+        """Dampings, [dampings, queries, examples], and the three sizes of an outcome."""
         batches = self.batches(way)
         path = self.store(way)
         self.workshop.begin()
@@ -222,10 +239,9 @@ class Scorer:
         if curvature is not None:
             # Exact curvature of a small store is much larger than the store; what needs it again fits it again.
             self.program.run("fit", path, "--drop", curvature)
-        each = list(weights * found.reshape(len(rhos), *found.shape[-2:]))
-        result = self._weighed(each, rhos, [self._payload(way, path), directory / count, bytes_of_fit])
+        each = weights * found.reshape(len(rhos), *found.shape[-2:])
         self.workshop.done("asking")
-        return result
+        return rhos, each, [self._payload(way, path), directory / count, bytes_of_fit]
 
     def _payload(self, way: Way, path: Path) -> float:
         """Bytes per example in a large store, by the ranks that the store has."""

@@ -66,6 +66,7 @@ def train(
     seeds: Sequence[int],
     recipe: Recipe,
     between: Callable[[], None] = lambda: None,
+    after: Callable[[int, Weights, Weights], None] = lambda _epochs, _weights, _squares: None,
 ) -> Weights:
     """Trains one model for each row of `rows` and returns their weights, stacked.
 
@@ -77,6 +78,8 @@ def train(
         seeds: One per model, for the order of its examples.
         recipe: The optimizer's settings.
         between: Called before every epoch.
+        after: Called after every epoch with the number of epochs done, the weights, and AdamW's means of squared
+            gradients, corrected for their start at zero.
     """
     inputs, targets = data
 
@@ -111,6 +114,8 @@ def train(
             torch._foreach_add_(size, TINY)
             torch._foreach_mul_(values, 1 - rate * recipe.decay)
             torch._foreach_addcdiv_(values, first, size, value=-rate / (1 - BETA_1**step))
+        squares_now = torch._foreach_div(second, 1 - BETA_2**step)
+        after(epoch + 1, dict(zip(names, values, strict=True)), dict(zip(names, squares_now, strict=True)))
     return dict(zip(names, values, strict=True))
 
 

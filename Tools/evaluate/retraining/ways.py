@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from retraining.plans import Plan
 
-__all__ = ["Way", "logra", "ways"]
+__all__ = ["Way", "halfway", "logra", "ways"]
 
 EXACT = ("--exact",)
 #: Numbers of examples that a whitening is also estimated on, where whitenings are compared.
@@ -27,7 +27,9 @@ class Way:
         epsilon: ε of the store's whitening; None where it does not whiten.
         energy: Share of the energy that the rank of each layer keeps, where ranks differ by layer.
         sample: How many of the examples the whitening is estimated on; None for all.
-        recording: `plain`, `whitened` (by the recorder) or `trak`; empty without gradients.
+        recording: `plain`, `whitened` (by the recorder), `adam`, `trak`, or `epochs-N` for the model after N of them;
+            empty without gradients.
+        more: Recordings whose scores are averaged with those of the first, each in a store of its own.
         method: Of `lorif query`.
         fit: Options of `lorif fit`; None where the method needs none.
     """
@@ -42,6 +44,7 @@ class Way:
     energy: float | None = None
     sample: int | None = None
     recording: str = "plain"
+    more: tuple[str, ...] = ()
     method: str = "influence"
     fit: tuple[str, ...] | None = None
 
@@ -63,6 +66,11 @@ class Way:
         """A name for files, different for every way."""
         signs = "".join(sign if sign.isalnum() or sign == "." else "-" for sign in self.title)
         return "-".join(part for part in signs.split("-") if part)
+
+
+def halfway(plan: Plan) -> list[int]:
+    """After how many epochs the explained model is looked at, besides at the end: a third and two thirds."""
+    return sorted({max(1, round(plan.tuning.epochs / 3)), round(2 * plan.tuning.epochs / 3)})
 
 
 def logra(d: int) -> Way:
@@ -111,6 +119,16 @@ def ways(plan: Plan) -> list[Way]:
     for sample in SAMPLES if others else ():
         asked = f"exact, whitened on {sample} examples"
         result.append(_factors(largest, middle, "q2", asked, epsilon, sample=sample, fit=EXACT))
+    if others:
+        epochs = tuple(f"epochs-{each}" for each in halfway(plan))
+        asked = f"exact, mean of {len(epochs) + 1} checkpoints"
+        scaled = "exact, gradients as AdamW scales them"
+        result += [
+            Way("LoGRA", "full", largest, "f16", asked, more=epochs, fit=EXACT),
+            _factors(largest, middle, "q2", asked, epsilon, more=epochs, fit=EXACT),
+            Way("LoGRA", "full", largest, "f16", scaled, recording="adam", fit=EXACT),
+            _factors(largest, middle, "q2", scaled, epsilon, recording="adam", fit=EXACT),
+        ]
     result += [
         Way("LoRIF whitened", f"c = {middle}", largest, "q2", "exact, factors by the recorder", rank=middle,
             recording="whitened", fit=EXACT),

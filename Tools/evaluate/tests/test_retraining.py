@@ -42,7 +42,8 @@ def fetched(folder: Path) -> Path:
 def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
     folder, task = tmp_path_factory.mktemp("retraining"), request.param
     texts = ["--texts", str(fetched(folder / "texts"))] if task == "text" else []
-    assert main([task, "--short", "--work", str(folder / "work"), "--output", str(folder / task), *texts]) == 0
+    places = ["--work", str(folder / "work"), "--output", str(folder / task), "--data", str(folder / "data")]
+    assert main([task, "--short", *places, *texts]) == 0
     content = json.loads((folder / f"{task}.json").read_text(encoding="utf-8"))
     by_title = {row["title"]: row for row in content["methods"]}
     text = (folder / f"{task}.md").read_text(encoding="utf-8")

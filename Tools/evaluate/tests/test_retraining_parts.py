@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lorif.batch import FactorBatch
 
 torch = pytest.importorskip("torch", reason="torch is not installed; retraining stays UNTESTED")
 pytest.importorskip("sklearn", reason="scikit-learn is not installed; retraining stays UNTESTED")
@@ -17,6 +18,7 @@ from retraining.judging import agreement, best_within, jackknife
 from retraining.models import random_halves
 from retraining.patches import PatchTransformer, patches
 from retraining.plans import PLANS
+from retraining.recording import recorded, recorded_for_adam
 from retraining.scoring import Outcome
 from retraining.tasks import open_task
 from retraining.ways import logra, ways
@@ -37,7 +39,12 @@ def problem() -> tuple:
 def test_stacked_training_is_adamw(problem: tuple) -> None:
     model, start, data = problem
     rows, seeds = torch.tensor([[0, 2, 4, 6, 8, 10], [1, 3, 5, 7, 9, 11]]), [5, 6]
-    found = training.train(model, start, data, rows=rows, seeds=seeds, recipe=RECIPE)
+    seen: list[tuple[int, dict, dict]] = []
+    found = training.train(
+        model, start, data, rows=rows, seeds=seeds, recipe=RECIPE,
+        after=lambda epochs, weights, squares: seen.append((epochs, dict(weights), dict(squares))),
+    )  # fmt: skip
+    assert [epochs for epochs, *_ in seen] == [1, 2]
     for place in range(2):
         model.load_state_dict(start)
         betas = (training.BETA_1, training.BETA_2)
@@ -54,6 +61,9 @@ def test_stacked_training_is_adamw(problem: tuple) -> None:
                 optimizer.step()
         for name, value in model.named_parameters():
             assert torch.allclose(found[name][place], value, rtol=1e-5, atol=1e-6), name
+            assert torch.equal(seen[1][1][name], found[name])
+            squares = optimizer.state[value]["exp_avg_sq"] / (1 - training.BETA_2**step)
+            assert torch.allclose(seen[1][2][name][place], squares, rtol=1e-4, atol=1e-12), name
         own = training.losses_of(model, found, data)[place]
         alone = torch.nn.functional.cross_entropy(model(data[0]), data[1], reduction="none")
         assert torch.allclose(own, alone, rtol=1e-4, atol=1e-5)
@@ -108,6 +118,23 @@ def test_digits_are_planted_as_said(tmp_path: Path) -> None:
 
 def _images(found: object) -> tuple:
     return found.images, found.target
+
+
+def test_gradients_for_adam_are_the_recorders_where_all_weights_are_alike(tmp_path: Path) -> None:
+    """With v = 16 everywhere they are half of what the recorder gives, by a path of its own."""
+    workshop = Workshop(tmp_path / "w", dataclasses.replace(PLANS["digits", "short"], train=60, queries=20))
+    task = open_task(workshop, None)
+    torch.manual_seed(1)
+    model = task.model()
+    squares = {name: torch.full_like(value, 16.0) for name, value in model.named_parameters()}
+    plain = recorded(workshop, task, model, "plain-24", full=True, d=24)
+    halved = recorded_for_adam(workshop, task, model, squares, (24, plain))
+    for part in ("train", "query", "copy"):
+        one, other = FactorBatch(plain[part]), FactorBatch(halved[part])
+        assert one.ids == other.ids
+        for layer in one.layers:
+            wanted = one.gradients(layer.name) / 2
+            assert np.abs(other.gradients(layer.name) - wanted).max() <= 1e-5 * np.abs(wanted).max()
 
 
 def test_halves_are_halves(tmp_path: Path) -> None:
