@@ -19,6 +19,7 @@ struct DiskCalibration {
     /// Writes a file into a folder, reads it both ways by turns and removes it; the medians.
     init(folder: String, processorCount: Int, cancellation: Cancellation) throws {
         let workers = 4 * processorCount
+        guard try fileStatus(folder)?.kind == .directory else { throw FileError.notDirectory(path: folder) }
         let path = folder + "/.lorif-calibration-\(UUID().uuidString)"
         var file = try DurableFile(temporaryPath: path)
         var state: UInt64 = 1

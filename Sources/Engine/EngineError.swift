@@ -66,7 +66,9 @@ public enum EngineError: Error, Hashable, Sendable {
     case queriesMissing(method: String)
     /// A kernel was asked for that cannot give what is asked.
     case kernelImpossible(String, possible: [String])
-    /// A combination of arguments that means nothing.
+    /// A combination of arguments that means nothing, whatever the files.
+    case contradiction(String)
+    /// A request that the files at hand rule out.
     case invalidRequest(String)
     /// Stopped on request; nothing was committed.
     case cancelled
@@ -110,7 +112,7 @@ extension EngineError: CustomStringConvertible {
         case .identifiersMissing(let path):
             "\(path): rows without ids can be ingested, but not packed: only a store can number them"
         case .memoryTooSmall(let needed, let given):
-            "--memory: at least \(needed) bytes are needed, \(given) are allowed"
+            "--memory: at least \((needed + 1023) >> 10)KiB are needed, \(given) bytes are allowed"
         case .storeEmpty(let path):
             "\(path): the store has no rows; add some with 'lorif ingest \(path) BATCH'"
         case .curvatureMissing(let path, let method):
@@ -152,7 +154,7 @@ extension EngineError: CustomStringConvertible {
             "method '\(method)' needs a file of query gradients"
         case .kernelImpossible(let name, let possible):
             "--kernel \(name) cannot answer this query on this store; possible: " + possible.joined(separator: ", ")
-        case .invalidRequest(let text):
+        case .contradiction(let text), .invalidRequest(let text):
             text
         case .cancelled:
             "stopped on request; the store is unchanged"

@@ -20,7 +20,8 @@ extension Database {
         var findings = [
             Finding(
                 "store", "opens",
-                "generation \(snapshot.generation), \(snapshot.rowCount) examples, \(snapshot.segments.count) segments")
+                "generation \(snapshot.generation), \(snapshot.rowCount) examples, \(snapshot.segments.count) "
+                    + (snapshot.segments.count == 1 ? "segment" : "segments"))
         ]
         findings += placeFindings(byteCount: byteCount)
         findings += readingFindings(snapshot)
@@ -91,7 +92,8 @@ extension Database {
         } catch {
             return [
                 Finding(
-                    "store", "reading", "\(error)", level: .fail, advice: "'lorif verify \(path)' names all damage")
+                    "store", "reading", "\(error)", level: .fail,
+                    advice: "'lorif verify \(path)' names all damage, 'lorif repair \(path)' saves what can be saved")
             ]
         }
     }

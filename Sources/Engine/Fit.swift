@@ -186,7 +186,8 @@ private struct FitSession: Sendable {
                 try control.cancellation.check()
                 return try rows.readTile(block: tile, layer: layer)
             })
-        let progress = SharedProgress(weights: plan.groups.map(\.operationCount), control: control)
+        let progress = SharedProgress(
+            weights: plan.groups.map(\.operationCount), byteCount: outlook.byteCount, control: control)
         var groupOptions = options
         groupOptions.workers = plan.workersPerGroup
         let (plan, options) = (plan, groupOptions)
@@ -227,10 +228,13 @@ private struct FitSession: Sendable {
 /// The progress of several groups at a time as that of the whole.
 private final class SharedProgress: Sendable {
     private let weights: [Double]
+    /// To be read in all.
+    private let byteCount: Int
     private let control: OperationControl
     private let shares: Mutex<[Double]>
 
-    init(weights: [Double], control: OperationControl) {
+    init(weights: [Double], byteCount: Int, control: OperationControl) {
+        self.byteCount = byteCount
         self.weights = weights.map { max(1, $0) }
         self.control = control
         shares = Mutex([Double](repeating: 0, count: weights.count))
@@ -242,7 +246,8 @@ private final class SharedProgress: Sendable {
             let done = zip(shares, weights).reduce(0) { $0 + $1.0 * $1.1 } / weights.reduce(0, +)
             control.report(
                 ProgressUpdate(
-                    stage: "fit", completedCount: Int(done * 1000), totalCount: 1000, byteCount: 0, unit: .share))
+                    stage: "fit", completedCount: Int(done * 1000), totalCount: 1000,
+                    byteCount: Int(done * Double(byteCount)), unit: .share))
         }
     }
 }

@@ -61,8 +61,11 @@ public func nearestName(to name: String, among candidates: [String]) -> String? 
         let distance = editDistance(target, scalars)
         if distance < best?.distance ?? Int.max { best = (candidate, distance) }
     }
+    // Two edits make anything of three letters: of short names only one that goes on where the other ends is meant.
     guard let best, best.distance <= max(2, target.count / 3) else { return nil }
-    return best.name
+    let isShort = min(target.count, best.name.unicodeScalars.count) <= 3
+    guard !isShort || best.distance == 1 || best.name.hasPrefix(name) || name.hasPrefix(best.name) else { return nil }
+    return name.isEmpty ? nil : best.name
 }
 
 private func editDistance(_ a: [Unicode.Scalar], _ b: [Unicode.Scalar]) -> Int {

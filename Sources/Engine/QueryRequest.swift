@@ -109,22 +109,22 @@ extension QueryRequest {
     func validate() throws(EngineError) {
         if !dampings.isEmpty, !method.needsCurvature { throw .dampingNotApplicable(method: method.rawValue) }
         if queriesPath != nil, !queryExamples.isEmpty {
-            throw .invalidRequest("give a file of queries or --by-id, not both")
+            throw .contradiction("give a file of queries or --by-id, not both")
         }
         if aggregation == .none, aggregationField != nil {
-            throw .invalidRequest("--aggregate-by needs --aggregate mean, sum or max")
+            throw .contradiction("--aggregate-by needs --aggregate mean, sum or max")
         }
         if aggregation != .none, !method.needsQueries {
-            throw .invalidRequest("--aggregate: method '\(method.rawValue)' has no queries")
+            throw .contradiction("--aggregate: method '\(method.rawValue)' has no queries")
         }
         if wantsContributions, !hasContributions {
-            throw .invalidRequest(
+            throw .contradiction(
                 "--per-layer: a score of method '\(method.rawValue)'"
                     + (aggregation == .none ? "" : " with --aggregate \(aggregation.rawValue)")
                     + " is not a sum over layers")
         }
         if deadlineSeconds != nil, scoresPath != nil {
-            throw .invalidRequest("--deadline may leave examples unread, and a file of all scores must have them all")
+            throw .contradiction("--deadline may leave examples unread, and a file of all scores must have them all")
         }
     }
 }

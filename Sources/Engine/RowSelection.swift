@@ -133,7 +133,8 @@ extension Snapshot {
 public func readIdentifiers(fromFile path: String) throws(EngineError) -> [String] {
     let standardInput = path == "-" ? try? FileHandle.standardInput.readToEnd() ?? Data() : nil
     guard let data = standardInput ?? FileManager.default.contents(atPath: path) else {
-        throw .invalidRequest("\(path): cannot be read")
+        throw .invalidRequest(
+            FileManager.default.fileExists(atPath: path) ? "\(path): cannot be read" : "\(path) does not exist")
     }
     guard let text = String(validating: data, as: UTF8.self) else {
         throw .invalidRequest("\(path): expected UTF-8 text, found other bytes")

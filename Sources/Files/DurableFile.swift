@@ -18,10 +18,12 @@ public struct DurableFile: ~Copyable, Sendable {
     private var writebackOffset = 0
     private static let writebackByteCount = 8 << 20
 
-    /// Creates the temporary file (mode 0600); the name must be free and the final name must be on the same file system.
-    public init(temporaryPath: String) throws(FileError) {
+    /// Creates the temporary file; the name must be free and the final name must be on the same file system.
+    ///
+    /// Its mode is 0600, or for a file that the user has named whatever the umask leaves.
+    public init(temporaryPath: String, isForOthers: Bool = false) throws(FileError) {
         let flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC
-        let descriptor = retryingInterrupts { open(temporaryPath, flags, 0o600) }
+        let descriptor = retryingInterrupts { open(temporaryPath, flags, isForOthers ? 0o666 : 0o600) }
         guard descriptor >= 0 else { throw .last("create", temporaryPath) }
         self.temporaryPath = temporaryPath
         self.descriptor = descriptor

@@ -24,7 +24,7 @@ struct OutputFile: ~Copyable, Sendable {
             guard try fileStatus(name)?.kind != .directory else {
                 throw InterchangeError.targetIsDirectory(path: name)
             }
-            let file = try DurableFile(temporaryPath: temporaryPath)
+            let file = try DurableFile(temporaryPath: temporaryPath, isForOthers: true)
             try file.setLength(byteCount)
             try file.write(header.span.bytes, at: 0)
             return file

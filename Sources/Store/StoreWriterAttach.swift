@@ -1,5 +1,6 @@
 import Checksum
 import Files
+import Format
 import Glibc
 import Schema
 
@@ -85,8 +86,14 @@ extension SegmentReader {
     public static func openInput(_ path: String) throws(StoreError) -> SegmentReader {
         switch Result(catching: { () throws(StoreError) in try SegmentReader(path: path) }) {
         case .success(let reader): return reader
+        case .failure(.file(.missing(_))): throw .attachmentRefused(path: path, reason: "there is no such file")
         case .failure(.file(let error)): throw .file(error)
-        case .failure(let error): throw .attachmentRefused(path: path, reason: "\(error)")
+        case .failure(let error):
+            if case .format(_, let rule) = error, case .wrongMagic(.header, _, _) = rule {
+                throw .attachmentRefused(
+                    path: path, reason: "it does not begin with LORIFSEG; 'lorif pack' makes segments")
+            }
+            throw .attachmentRefused(path: path, reason: "\(error)")
         }
     }
 }

@@ -43,6 +43,15 @@ struct AnswerDestination: ParsableArguments {
     var summary: String?
 
     func validate() throws {
+        for path in output {
+            if path == "-" { throw ValidationError("--output -: standard output goes without --output") }
+            let name = path.split(separator: "/").last ?? ""
+            if format == nil, name.contains("."), AnswerFormat(extensionOf: path) == nil {
+                throw ValidationError(
+                    "--output \(path): expected a name that ends in .txt, .jsonl, .csv, .md, .npy or .safetensors, "
+                        + "or --format")
+            }
+        }
         let matrices = output.filter { AnswerFormat(extensionOf: $0)?.isMatrix == true }
         guard matrices.count <= 1 else {
             throw ValidationError(

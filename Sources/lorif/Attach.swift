@@ -32,7 +32,8 @@ struct Attach: ParsableCommand {
         }
         for path in report.presentPaths { standardOutput("\(path): already attached, nothing added\n") }
         standardOutput(
-            "\(grouped(report.addedRowCount)) rows added from \(report.attachedPaths.count) segments, "
+            "\(grouped(report.addedRowCount)) rows added from \(report.attachedPaths.count) "
+                + (report.attachedPaths.count == 1 ? "segment, " : "segments, ")
                 + "\(grouped(report.totalRowCount)) in all\n")
     }
 

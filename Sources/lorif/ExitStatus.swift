@@ -47,6 +47,7 @@ struct CommandFailure: Error {
                 switch error {
                 case .cancelled: .interrupted
                 case .outputFailed: .environment
+                case .contradiction, .dampingNotApplicable: .usage
                 default: .inputRefused
                 }
             self.init(code: code, message: error.description)

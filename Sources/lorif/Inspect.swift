@@ -300,8 +300,10 @@ struct Inspect: ParsableCommand {
         standardOutput(table(rows))
         standardOutput(
             table(
-                [["layer", "norm", "lost"]]
-                    + report.layers.map { [$0.layer, scoreText($0.norm), scoreText($0.residualNorm)] }, right: [1, 2]))
+                [["layer", "norm", "norm of what factoring lost"]]
+                    + report.layers.map {
+                        [$0.layer, magnitudeText(Double($0.norm)), magnitudeText(Double($0.residualNorm))]
+                    }, right: [1, 2]))
     }
 
     private func metadataText(_ value: MetadataValue) -> String {

@@ -50,7 +50,8 @@ enum Program {
             leave(failure.code)
         }
         // Help, version and usage errors of the argument parser; everything else was classified above.
-        let text = Lorif.fullMessage(for: error)
+        let message = Lorif.fullMessage(for: error)
+        let text = message.hasPrefix("Error: ") ? "lorif: " + message.dropFirst(7) : message
         let code: ExitStatus = Lorif.exitCode(for: error) == .success ? .success : .usage
         if code == .usage, let unknown = CommandLine.arguments.dropFirst().first, !unknown.hasPrefix("-") {
             let commands = Lorif.commandNames

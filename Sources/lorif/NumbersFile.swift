@@ -1,4 +1,3 @@
-import ArgumentParser
 import Foundation
 
 /// The numbers by name of a JSON file; `example` shows what it looks like.
@@ -6,10 +5,11 @@ func readNumbers(fromFile path: String, of what: String, example: String) throws
     do {
         return try JSONDecoder().decode([String: Double].self, from: Data(contentsOf: URL(filePath: path)))
     } catch let error as DecodingError {
-        throw ValidationError(
-            "\(path): expected a JSON object with a number for each \(what), as \(example): \(reason(error))")
+        throw CommandFailure(
+            code: .inputRefused,
+            message: "\(path): expected a JSON object with a number for each \(what), as \(example): \(reason(error))")
     } catch {
-        throw ValidationError("\(path) cannot be read: \(error.localizedDescription)")
+        throw CommandFailure(code: .inputRefused, message: "\(path) cannot be read: \(error.localizedDescription)")
     }
 }
 

@@ -137,7 +137,7 @@ struct QuestionOptions: ParsableArguments {
         request.queryExamples = try byId.flatMap { $0 == "-" ? try readIdentifiers(fromFile: $0) : [$0] }
         try checkQueries(queries)
         if !byId.isEmpty, request.queryExamples.isEmpty {
-            throw ValidationError("--by-id -: there are no ids on standard input")
+            throw CommandFailure(code: .inputRefused, message: "--by-id -: there are no ids on standard input")
         }
         request.queryMetadataPath = metadata
         request.dampings =
@@ -169,7 +169,8 @@ struct QuestionOptions: ParsableArguments {
         request.bottomCount = bottom ?? defaultBottom
         if let layerScales {
             guard method.needsLayerScales else {
-                throw ValidationError("--layer-scales goes with --method whitened-dot or whitened-cosine")
+                throw CommandFailure(
+                    code: .usage, message: "--layer-scales goes with --method whitened-dot or whitened-cosine")
             }
             request.layerScales = try readNumbers(
                 fromFile: layerScales, of: "layer", example: "{\"h.0.attn\": 12.5}")

@@ -31,6 +31,7 @@ struct ReportCommand: ParsableCommand {
 
     func validate() throws {
         try question.checkQueries(queries)
+        guard output != "-" else { throw ValidationError("--output -: a report is a file; give it a name") }
         guard question.curvature?.contains(",") != true else {
             throw ValidationError("--curvature: a report is of one curvature; 'lorif query' averages over several")
         }

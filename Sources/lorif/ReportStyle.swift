@@ -15,8 +15,8 @@ let reportStyle = """
     section { border-top: 1px solid var(--rule); padding: 1.75rem 0 .5rem; margin-top: 1.75rem; }
     a { color: var(--link); } a:focus-visible, summary:focus-visible, .scroll:focus-visible { outline: 2px solid var(--link); outline-offset: 2px; }
     code { font: .9em ui-monospace, "DejaVu Sans Mono", Menlo, monospace; overflow-wrap: anywhere; }
-    nav ol { padding-left: 1.75rem; columns: 24rem auto; column-gap: 3.5rem; margin: 1rem 0 0; font-size: .9rem; }
-    nav li { break-inside: avoid; margin-bottom: .15rem; text-wrap: balance; }
+    nav ol { padding-left: 0; list-style-position: inside; columns: 24rem auto; column-gap: 3.5rem; margin: 1rem 0 0; font-size: .9rem; }
+    nav li { break-inside: avoid; margin-bottom: .15rem; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
     .quiet, .source, figcaption, caption, footer { color: var(--quiet); }
     .source { margin: 0; font-size: .9rem; }
     .helpful { color: var(--helpful); } .harmful { color: var(--harmful); }

@@ -131,7 +131,7 @@ struct ShellSession {
             database = try OpenDatabase(at: database.snapshot.path, snapshotNamed: database.snapshot.name)
             standardOutput(
                 "\(grouped(database.snapshot.rowCount)) examples, generation \(database.snapshot.generation)\n")
-        case "help":
+        case "help", "?":
             standardOutput(table(Self.commands.map { [$0.usage, $0.help] }))
         case "quit", "exit": return false
         default:

@@ -12,10 +12,10 @@ func writeText(_ text: String, toFile path: String) throws {
     }
     if let kind = try fileStatus(path)?.kind {
         guard kind != .directory else { throw refuse("it is a directory") }
-        guard kind == .regular else { throw refuse("it is no regular file; standard output goes without --output") }
+        guard kind == .regular else { throw refuse("it is no regular file") }
     }
     let number = String(UInt64.random(in: .min ... .max), radix: 36)
-    let file = try DurableFile(temporaryPath: "\(directory)/.lorif-\(number).tmp")
+    let file = try DurableFile(temporaryPath: "\(directory)/.lorif-\(number).tmp", isForOthers: true)
     try file.write(Array(text.utf8).span.bytes, at: 0)
     try file.seal(as: path, replacing: true)
 }

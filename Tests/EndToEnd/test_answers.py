@@ -93,7 +93,8 @@ def test_columns_are_those_that_are_documented(files: tuple[Path, Path]) -> None
 
 def test_the_name_of_the_output_says_the_format(files: tuple[Path, Path], tmp_path: Path) -> None:
     store, queries = files
-    outputs = [tmp_path / f"a.{extension}" for extension in ("txt", "jsonl", "csv", "md", "npy", "other")]
+    outputs = [tmp_path / f"a.{extension}" for extension in ("txt", "jsonl", "csv", "md", "npy")]
+    outputs.append(tmp_path / "a")
     said = run("query", store, queries, *(f"--output={path}" for path in outputs))
     assert said.stdout == ""
     for path, form in zip(outputs[1:4], ("jsonl", "csv", "markdown"), strict=True):
@@ -148,7 +149,7 @@ def test_ids_come_from_standard_input(files: tuple[Path, Path]) -> None:
             input=given, capture_output=True, timeout=TIMEOUT, check=True, text=True,
         )  # fmt: skip
         assert done.stdout == expected
-    refused("query", store, "--by-id", "-", "--method", "dot", code=USAGE, says=("standard input",))
+    refused("query", store, "--by-id", "-", "--method", "dot", says=("standard input",))
 
 
 def in_terminal(*arguments: object, columns: int, **environment: str) -> str:
@@ -213,3 +214,33 @@ def test_the_footer_says_what_the_answer_rests_on(files: tuple[Path, Path]) -> N
     footer = " ".join(run("query", store, queries, "--top", 0).stdout.split())
     for part in ("influence", "ρ = 1, λ = ", "per-layer curvature", "30 rows × 2 layers", "read", "exact", " s"):
         assert part in footer, footer
+
+
+def test_others_may_read_what_is_given_a_name(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """Files that the user has named get what the umask leaves; those of a store are its owner's."""
+    store, queries = files
+    before = os.umask(0o027)
+    try:
+        for name in ("a.txt", "a.jsonl", "a.npy", "a.safetensors"):
+            run("query", store, queries, "--method", "dot", "--output", tmp_path / name)
+            assert (tmp_path / name).stat().st_mode & 0o777 == 0o640, name
+        run("report", store, queries, "--method", "dot", "--output", tmp_path / "r.html")
+        assert (tmp_path / "r.html").stat().st_mode & 0o777 == 0o640
+        run("export", store, tmp_path / "rows.safetensors")
+        run("ingest", tmp_path / "s.lorif", tmp_path / "rows.safetensors")
+    finally:
+        os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "s.lorif").rglob("*") if path.is_file()}
+    assert modes == {0o600}
+
+
+def test_names_that_say_no_format_are_refused(files: tuple[Path, Path], tmp_path: Path) -> None:
+    store, queries = files
+    question = ("query", store, queries, "--method", "dot", "--output")
+    refused(*question, tmp_path / "a.xyz", code=USAGE, says=("a.xyz", ".jsonl"))
+    refused(*question, "-", code=USAGE, says=("standard output",))
+    run(*question, tmp_path / "a.xyz", "--format", "csv")
+    run(*question, tmp_path / "answer")
+    assert (tmp_path / "a.xyz").read_text().startswith("query,")
+    assert "helpful" in (tmp_path / "answer").read_text()
+    refused("report", store, queries, "--method", "dot", "--output", "-", code=USAGE, says=("name",))

@@ -67,6 +67,7 @@ CASES = {
         copy store store
         copy nowhere new
         attach store train.safetensors
+        attach store none.segment
         verify nowhere
         repair nowhere
         doctor nowhere

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import oracle
 import pytest
-from harness import USAGE, assert_close, read_tensors, refused, run, scores, write_batch
+from harness import REFUSED, USAGE, assert_close, read_tensors, refused, run, scores, write_batch
 from test_oracle import MIXED, TOLERANCE, World, random_layers
 
 COUNT = 61
@@ -129,7 +129,17 @@ def test_stored_examples_as_queries(world: Asked) -> None:
     first = run("query", world.store, *options, "--method", "cosine", "--top", 1, "--format", "jsonl").json_lines()
     assert [line["id"] for line in first] == [line["query"] for line in first] == [world.ids[row] for row in chosen]
     refused("query", world.store, "--by-id", "nobody", "--method", "dot", says=["nobody"])
-    refused("query", world.store, world.query_file, "--by-id", world.ids[0], "--method", "dot", says=["not both"])
+    refused(
+        "query",
+        world.store,
+        world.query_file,
+        "--by-id",
+        world.ids[0],
+        "--method",
+        "dot",
+        code=USAGE,
+        says=["not both"],
+    )
 
 
 def test_groups_of_examples(world: Asked) -> None:
@@ -211,6 +221,7 @@ def test_deadline(world: Asked) -> None:
     refused("query", world.store, world.query_file, "--deadline", "soon", code=USAGE)
     refused(
         *("query", world.store, world.query_file, "--method", "dot", "--deadline", "1s", "--output", "x.npy"),
+        code=USAGE,
         says=["--deadline"],
     )
 
@@ -236,15 +247,15 @@ def test_analysis_agrees_with_the_plan(world: Asked) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "code", "says"),
     [
-        (("--group-by", "sorce"), "did you mean 'source'"),
-        (("--aggregate", "sum", "--aggregate-by", "praty"), "did you mean 'party'"),
-        (("--aggregate-by", "party"), "--aggregate"),
-        (("--per-layer", "--method", "l2"), "not a sum over layers"),
-        (("--per-layer", "--aggregate", "max"), "not a sum over layers"),
+        (("--group-by", "sorce"), REFUSED, "did you mean 'source'"),
+        (("--aggregate", "sum", "--aggregate-by", "praty"), REFUSED, "did you mean 'party'"),
+        (("--aggregate-by", "party"), USAGE, "--aggregate"),
+        (("--per-layer", "--method", "l2"), USAGE, "not a sum over layers"),
+        (("--per-layer", "--aggregate", "max"), USAGE, "not a sum over layers"),
     ],
 )
-def test_refused(world: Asked, options: tuple[str, ...], says: str) -> None:
+def test_refused(world: Asked, options: tuple[str, ...], code: int, says: str) -> None:
     method = () if "--method" in options else ("--method", "dot")
-    refused("query", world.store, world.query_file, *method, *options, says=[says])
+    refused("query", world.store, world.query_file, *method, *options, code=code, says=[says])

@@ -3,12 +3,14 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from harness import BINARY, TIMEOUT
+from harness import BINARY, TIMEOUT, run
 
 EXIT_CODES = (0, 1, 2, 3, 4, 5, 130)
 
@@ -95,13 +97,45 @@ def test_the_documented_exit_codes_are_the_programs() -> None:
     assert tuple(int(code) for code in re.findall(r"^\| (\d+) \|", readme, re.MULTILINE)) == EXIT_CODES
 
 
-def test_links_lead_somewhere() -> None:
-    for page in (ROOT / "README.md", *(ROOT / "Formats").glob("*.md"), *(ROOT / "Tools").rglob("README.md")):
-        if ".venv" in page.parts:
-            continue
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-            if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.relative_to(ROOT)}: {target}"
+def code(heading: str, language: str) -> str:
+    """The first block of a language under a heading."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    return readme.split(f"{heading}\n")[1].split(f"```{language}\n")[1].split("```")[0]
+
+
+def test_coordinates_and_whitening(tmp_path: Path) -> None:
+    full = ROOT / "Tools/demo/query.safetensors"
+    for name in ("sample.safetensors", "train-0.safetensors", "queries.safetensors"):
+        shutil.copy(full, tmp_path / name)
+    made = ["lorif ingest demo.lorif Tools/demo/train.safetensors"]
+    (tmp_path / "Tools").symlink_to(ROOT / "Tools")
+    blocks = code("#### Coordinates", "sh").splitlines(), code("### Whitening", "sh").splitlines()
+    assert [len(block) for block in blocks] == [2, 3]
+    for line in [*made, *blocks[0], *blocks[1]]:
+        assert line.startswith("lorif ")
+        shell = f'set -e; lorif() {{ {shlex.quote(str(BINARY))} "$@"; }}; {line}'
+        done = subprocess.run(
+            ["/bin/bash", "-c", shell], cwd=tmp_path, capture_output=True, timeout=TIMEOUT, check=False, text=True
+        )
+        assert done.returncode == 0, f"$ {line}\n{done.stdout}{done.stderr}"
+        assert done.stdout
+
+
+def test_the_libraries(tmp_path: Path) -> None:
+    """The lines of Python run; those of Swift are made of the words of an example that is compiled and compared."""
+    run("ingest", tmp_path / "demo.lorif", ROOT / "Tools/demo/train.safetensors")
+    run("fit", tmp_path / "demo.lorif", "--rank", 8)
+    (tmp_path / "Tools").symlink_to(ROOT / "Tools")
+    lines = "import lorif\n" + code("## What is where", "python")
+    environment = os.environ | {"LORIF_BIN": str(BINARY), "PYTHONPATH": str(ROOT / "Tools/python/src")}
+    done = subprocess.run(
+        [sys.executable, "-c", lines], cwd=tmp_path, env=environment, capture_output=True, timeout=TIMEOUT,
+        check=False, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    example = (ROOT / "Tools/examples/ask/main.swift").read_text(encoding="utf-8")
+    swift = re.sub(r"//.*|\"[^\"]*\"", "", code("## What is where", "swift"))
+    assert set(re.findall(r"\w+", swift)) - {"3"} <= set(re.findall(r"\w+", example))
 
 
 @pytest.mark.parametrize("script", ["Tools/setup", "Tools/quickstart", "Tools/test", "Tools/install", "Tools/deb"])

@@ -90,8 +90,8 @@ def test_limits_that_are_none_are_refused(store: Path, tmp_path: Path) -> None:
     wrong = tmp_path / "wrong.json"
     for text, says in (("[1, 2]", "for each query"), ('{"x": "high"}', "'x'"), ('{"x": 1', "for each query")):
         wrong.write_text(text)
-        refused("query", store, queries, "--method", "dot", "--at-most", wrong, code=USAGE, says=[wrong, says])
-    refused("query", store, queries, "--method", "dot", "--at-least", tmp_path / "no.json", code=USAGE)
+        refused("query", store, queries, "--method", "dot", "--at-most", wrong, says=[wrong, says])
+    refused("query", store, queries, "--method", "dot", "--at-least", tmp_path / "no.json", says=["no.json"])
 
 
 def test_all_scores_are_written_whatever_the_limit(store: Path, tmp_path: Path) -> None:

@@ -506,5 +506,5 @@ def test_scales_of_all_rows_may_be_given(random: np.random.Generator, tmp_path: 
     given.write_text('{"a.attn": 1, "a.mlp": 1, "b.attn": 1, "c": 1}')
     refused(*question, says=("'c'",))
     given.write_text("[1, 2, 3]")
-    refused(*question, code=USAGE, says=("scales.json", "layer"))
+    refused(*question, says=("scales.json", "layer"))
     refused("query", some, batch, "--method", "dot", "--layer-scales", given, code=USAGE, says=("--layer-scales",))

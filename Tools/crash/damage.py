@@ -62,7 +62,8 @@ def run_part(binary: Path, folder: Path, part: int, parts: int, shares: dict[str
     copy_store(folder / "store", store)
     pristine = files_of(store) | {LOCK_FILE: (store / LOCK_FILE).read_bytes()}
     tally = Tally()
-    inputs = Inputs(folder / "inputs")
+    # Of its own: making them writes them, and other parts would see them half written.
+    inputs = Inputs(work / "inputs")
     with DamageChecker(binary, store, inputs, work) as checker:
         old_answers = _answers_of_old_catalogs(checker, folder, store, pristine)
         for kind, share in shares.items():
