@@ -138,6 +138,35 @@ def test_the_libraries(tmp_path: Path) -> None:
     assert set(re.findall(r"\w+", swift)) - {"3"} <= set(re.findall(r"\w+", example))
 
 
+def test_the_commands_between(tmp_path: Path) -> None:
+    """Every command in the text itself; names and elisions that stand for the reader's own are put in here."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```", "", readme, flags=re.DOTALL | re.MULTILINE)
+    commands = list(dict.fromkeys(re.findall(r"(?<!`)`(lorif [^`\n]+)`(?!`)", text)))
+    assert len(commands) >= 9
+    (tmp_path / "Tools").symlink_to(ROOT / "Tools")
+    shutil.copy(ROOT / "Tools/examples/config.json", tmp_path)
+    for name in ("q", "q1", "q2"):
+        shutil.copy(ROOT / "Tools/demo/query.safetensors", tmp_path / f"{name}.safetensors")
+    for name in ("demo.lorif", "logra", "lorif", "one", "two"):
+        run("ingest", tmp_path / name, ROOT / "Tools/demo/train.safetensors", "--encoding", "f16")
+        run("fit", tmp_path / name, "--rank", 8)
+    environment = os.environ | {"XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for command in commands:
+        if command.startswith("lorif import "):
+            # On stores of the peers' own making: test_import.py.
+            continue
+        line = command.replace("/data/stores", ".").replace("…", "Tools/demo/query.safetensors --rank 4 --encoding f16")
+        shell = f'set -e; lorif() {{ {shlex.quote(str(BINARY))} "$@"; }}; {line}'
+        done = subprocess.run(
+            ["/bin/bash", "-c", shell], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+            timeout=TIMEOUT, check=False, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, f"$ {line}\n{done.stdout}{done.stderr}"
+    assert "<html" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert list((tmp_path / "cache").rglob("*.json")), "calibrate has kept nothing"
+
+
 @pytest.mark.parametrize("script", ["Tools/setup", "Tools/quickstart", "Tools/test", "Tools/install", "Tools/deb"])
 def test_scripts_explain_themselves(script: str) -> None:
     path = ROOT / script
