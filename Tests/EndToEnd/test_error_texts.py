@@ -10,11 +10,13 @@ import re
 import shlex
 import shutil
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import OK, attempt, batch_tensors, run, safetensors_bytes, write_batch, write_tensors
+from conftest import ROOT
+from harness import OK, attempt, batch_tensors, run, safetensors_bytes, tensor_entry, write_batch, write_tensors
 
 SNAPSHOT = Path(__file__).with_name("errors.txt")
 
@@ -124,6 +126,67 @@ CASES = {
         ingest store train.safetensors --encoding q4
         query store nan.safetensors --method dot
     """,
+    "headers of batches": """
+        ingest store bad/not-json.safetensors
+        ingest store bad/twice.safetensors
+        ingest store bad/metadata.safetensors
+        ingest store bad/value.safetensors
+        ingest store bad/dtype.safetensors
+        ingest store bad/beyond.safetensors
+        ingest store bad/overflow.safetensors
+        ingest store bad/length.safetensors
+        ingest store bad/overlap.safetensors
+        ingest store bad/hole.safetensors
+        ingest store bad/trailing.safetensors
+        ingest store bad/version.safetensors
+        ingest store bad/nothing.safetensors
+        ingest store bad/name.safetensors
+        ingest store bad/both.safetensors
+        ingest store bad/shape.safetensors
+        ingest store bad/no-rows.safetensors
+        ingest store bad/ranks.safetensors
+        ingest store bad/dtypes.safetensors
+        ingest store bad/long.safetensors
+        ingest store bad/list.safetensors
+        ingest store bad/not-there.safetensors
+        ingest store bad/not-listed.safetensors
+        ingest store bad/layer-twice.safetensors
+        ingest store bad/no-id.safetensors
+        ingest store bad/basis.safetensors
+        ingest store long-id.safetensors
+        create new --whiten-from bad/moments.safetensors
+    """,
+    "metadata of batches": """
+        ingest store lines/long.safetensors
+        ingest store lines/fields.safetensors
+        ingest store lines/id.safetensors
+        ingest store lines/twice.safetensors
+        ingest store lines/rows.safetensors
+    """,
+    "ranks, bases and curvature": """
+        ingest new train.safetensors --rank 3
+        ingest store in-a-basis.safetensors
+        ingest new in-a-basis.safetensors
+        create new --layers train.safetensors --basis-from white
+        create new --whiten-from train.safetensors
+        create new --basis-from store
+        create new --basis-from train.jsonl
+        ingest white far.safetensors
+        attach new white.segment
+        pack no-ids.segment no-ids.safetensors
+        fit store --memory 1MiB
+        query huge huge.safetensors --method dot
+        query global q.safetensors --layers h.0.attn
+        query store
+        compare store,q.safetensors zero,q.safetensors
+    """,
+    "names that are taken": """
+        create store --layers train.safetensors
+        attach store train.segment
+        attach new train.segment again.segment
+        ingest numbers no-ids.safetensors
+        snapshot store 'a b'
+    """,
     "files that cannot be written": """
         query store q.safetensors --output no/answers.jsonl
         query store q.safetensors --output no/scores.npy
@@ -135,6 +198,8 @@ CASES = {
     "damaged stores": """
         query damaged q.safetensors --method dot
         verify damaged
+        query gone q.safetensors --method dot
+        inspect misnamed
         inspect cut --segments
         doctor cut
     """,
@@ -162,8 +227,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_batch(folder / "q.safetensors", layers(2), ids=["q-0", "q-1"])
     run("ingest", folder / "store", train, "--encoding", "f32")
     run("create", folder / "empty", "--layers", train, "--encoding", "f32")
-    for name in ("bare", "damaged", "cut"):
+    for name in ("bare", "damaged", "cut", "gone", "misnamed"):
         shutil.copytree(folder / "store", folder / name)
+    next((folder / "gone" / "segments").iterdir()).unlink()
+    identity = bytearray((folder / "misnamed" / "lorif.store").read_bytes())
+    identity[50] ^= 1
+    (folder / "misnamed" / "lorif.store").write_bytes(identity)
     run("fit", folder / "store", "--rank", 2)
     run("snapshot", folder / "store", "one")
     (folder / "folder").mkdir()
@@ -176,6 +245,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         content[first] ^= 1
         segment.write_bytes(content if name == "damaged" else content[:-1])
     batches(folder, layers, ids)
+    wrong_headers(folder / "bad")
+    wrong_lines(folder / "lines", layers)
+    other_stores(folder, layers)
     return folder
 
 
@@ -198,12 +270,113 @@ def batches(folder: Path, layers: object, ids: list[str]) -> None:
     nan["h.0.mlp"][0][2, 0, 1] = np.nan
     write_batch(folder / "nan.safetensors", nan, ids=fresh)
     write_batch(folder / "again.safetensors", layers(), ids=[*fresh[:5], ids[3]])
+    write_batch(folder / "long-id.safetensors", layers(), ids=[*fresh[:5], "x" * 5000])
     write_batch(folder / "layer.safetensors", {"h.0.atn": layers()["h.0.attn"]}, ids=fresh)
     write_batch(folder / "fewer.safetensors", {"h.0.mlp": layers()["h.0.mlp"]}, ids=fresh)
     write_batch(folder / "shape.safetensors", layers(h_0_mlp=(2, 6)), ids=fresh)
     write_batch(folder / "rank.safetensors", layers(rank=1), ids=fresh)
     write_batch(folder / "metadata.safetensors", layers(), ids=fresh)
     (folder / "metadata.jsonl").write_text('{"id": "new-0", "text": "x"}\n{"id": "new-1", "text": }\n')
+
+
+def header(change: Callable[[dict], object] = lambda _: None, tail: bytes = b"") -> bytes:
+    """A good batch of two layers, its header changed and something put behind it."""
+    entries: dict = {"__metadata__": {"lorif.batch": "1", "layers": json.dumps(["a", "b"])}}
+    data = b""
+    for layer in ("a", "b"):
+        for side, length in (("left", 4), ("right", 3)):
+            content = np.ones((5, length, 2), np.float32).tobytes()
+            entries[f"{layer}/{side}"] = tensor_entry("F32", (5, length, 2), len(data), len(data) + len(content))
+            data += content
+    change(entries)
+    return safetensors_bytes(entries, data + tail)
+
+
+def of(name: str, **fields: object) -> Callable[[dict], object]:
+    return lambda entries: entries[name].update(fields)
+
+
+def wrong_headers(folder: Path) -> None:
+    """A batch for each rule of their form that can be broken."""
+    folder.mkdir()
+    twice = b'{"a/left":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a/left":{"dtype":"F32"}}'
+    files = {
+        "not-json": safetensors_bytes(b"{nope}", b""),
+        "twice": safetensors_bytes(twice, bytes(4)),
+        "metadata": header(lambda entries: entries.update({"__metadata__": [1]})),
+        "value": header(of("__metadata__", note=1)),
+        "dtype": header(of("a/left", dtype="F31")),
+        "beyond": header(of("b/right", data_offsets=[1 << 20, (1 << 20) + 120])),
+        "overflow": header(of("a/left", shape=[1 << 62, 1 << 62, 4])),
+        "length": header(of("a/left", shape=[5, 3, 3])),
+        "overlap": header(of("a/right", data_offsets=[152, 272])),
+        "hole": header(of("b/right", data_offsets=[448, 568]), bytes(8)),
+        "trailing": header(tail=b"\0"),
+        "version": header(of("__metadata__", **{"lorif.batch": "2"})),
+        "nothing": safetensors_bytes({"__metadata__": {"lorif.batch": "1"}}, b""),
+        "name": header(lambda entries: entries.update({"a/middle": entries.pop("a/right")})),
+        "both": header(lambda entries: entries.update({"a/full": entries.pop("b/left")})),
+        "shape": header(of("a/left", shape=[5, 8])),
+        "long": struct.pack("<Q", 100_000_001) + b"{}" + bytes(1000),
+        "list": header(of("__metadata__", layers="[1")),
+        "not-there": header(of("__metadata__", layers='["a", "b", "c"]')),
+        "not-listed": header(of("__metadata__", layers='["a"]')),
+        "layer-twice": header(of("__metadata__", layers='["a", "b", "a"]')),
+        "no-id": header(of("__metadata__", ids='["x", "y", "", "z", "w"]')),
+        "basis": header(of("__metadata__", basis="xyz")),
+    }
+    for name, content in files.items():
+        (folder / f"{name}.safetensors").write_bytes(content)
+    ones = {(d, c): np.ones((2, d, c), np.float32) for d in (4, 3) for c in (1, 2)}
+    fields = {"lorif.batch": "1", "layers": '["a"]'}
+    write_tensors(folder / "no-rows.safetensors", {f"a/{s}": np.ones((0, 4, 1), np.float32) for s in ("left", "right")})
+    write_tensors(folder / "ranks.safetensors", {"a/left": ones[4, 2], "a/right": ones[3, 1]}, fields)
+    halves = {"a/left": ones[4, 1], "a/right": ones[3, 1].astype(np.float16)}
+    write_tensors(folder / "dtypes.safetensors", halves, fields)
+    moments = {"a/full": np.ones((2, 4, 3), np.float32), "a/second_moment_left": np.eye(4)}
+    write_tensors(folder / "moments.safetensors", moments, fields)
+
+
+def wrong_lines(folder: Path, layers: Callable[..., dict]) -> None:
+    """User metadata that break a rule."""
+    folder.mkdir()
+    ids = [f"new-{row}" for row in range(6)]
+    lines = {
+        "long": '{"id": "new-0", "text": "' + "x" * (17 << 20) + '"}\n',
+        "fields": json.dumps({"id": "new-0"} | {f"f{number}": 1 for number in range(70_000)}) + "\n",
+        "id": '{"id": [1]}\n',
+        "twice": '{"id": "new-0"}\n{"id": "new-0"}\n',
+        "rows": '{"text": "x"}\n{"text": "y"}\n',
+    }
+    for name, text in lines.items():
+        write_batch(folder / f"{name}.safetensors", layers(), ids=None if name == "rows" else ids)
+        (folder / f"{name}.jsonl").write_text(text)
+
+
+def other_stores(folder: Path, layers: Callable[..., dict]) -> None:
+    """Whitened, global, of numbers that are too large or none at all; and segments."""
+    random = np.random.default_rng(6)
+    full = {"f": ((random.standard_normal((30, 4, 3)) * 1e-9).astype(np.float32),)}
+    sample = write_batch(folder / "sample.safetensors", full, ids=[f"s-{row}" for row in range(30)])
+    run("ingest", folder / "white", sample, "--whiten-from", sample, "--encoding", "f32")
+    run("pack", folder / "white.segment", sample, "--basis-from", folder / "white", "--encoding", "f32")
+    far = {"f": (np.full((1, 4, 3), 3e38, np.float32),)}
+    write_batch(folder / "far.safetensors", far, ids=["far"])
+    write_batch(folder / "in-a-basis.safetensors", layers(), ids=[f"b-{row}" for row in range(6)], basis="0" * 31 + "1")
+    write_batch(folder / "no-ids.safetensors", layers())
+    huge = {name: tuple(np.full_like(side, 1.5e19) for side in sides) for name, sides in layers().items()}
+    write_batch(folder / "huge.safetensors", huge, ids=[f"huge-{row}" for row in range(6)])
+    run("ingest", folder / "huge", folder / "huge.safetensors", "--encoding", "f32")
+    zero = {name: tuple(np.zeros_like(side) for side in sides) for name, sides in layers().items()}
+    run("ingest", folder / "zero", write_batch(folder / "zero.safetensors", zero, ids=list("uvwxyz")))
+    run("fit", folder / "zero", "--rank", 2)
+    run("ingest", folder / "global", folder / "train.safetensors", "--encoding", "f32")
+    run("fit", folder / "global", "--rank", 2, "--scope", "global")
+    run("pack", folder / "train.segment", folder / "train.safetensors", "--encoding", "f32")
+    mixed = write_batch(folder / "mixed.safetensors", layers(), ids=["train-3", *(f"m-{row}" for row in range(5))])
+    run("pack", folder / "again.segment", mixed, "--encoding", "f32")
+    numbers = write_batch(folder / "numbers.safetensors", layers(), ids=[str(row) for row in range(5, 11)])
+    run("ingest", folder / "numbers", numbers, "--encoding", "f32")
 
 
 def said(folder: Path, line: str) -> str:
@@ -245,3 +418,74 @@ def test_every_error_helps(folder: Path) -> None:
         shown = "\n".join(text)
         assert len(shown) > 20, command
         assert not re.search(r"Optional\(|Error Domain|NSCocoa|Swift\.|\w+Error\(", shown), case
+
+
+#: Kinds of errors that no command on the fixture's files meets, by why, or with the words of theirs that are there.
+ELSEWHERE = {
+    "the text is that of the error or reason in it": """
+        EngineError.outputFailed EngineError.contradiction EngineError.invalidRequest StoreError.file StoreError.format
+        StoreError.page StoreError.pageCompression StoreError.compression StoreError.catalog StoreError.schemaRefused
+        InterchangeError.file CurvatureError.invalidOptions CurvatureError.decomposition CurvatureError.unreadable
+        FileError.failed
+    """,
+    "damage inside files: test_verify.py and Tools/crash/damage.py": """
+        StoreError.paddingNotZero StoreError.wrongStatistics StoreError.wrongIndex StoreError.wrongNorm
+        StoreError.identifierLiveTwice StoreError.duplicateIdentifier StoreError.catalogDamaged StoreError.schemaDiffers
+        StoreError.basisDamaged StoreError.curvatureShape StoreError.coordinatesDamaged StoreError.storeVersion
+    """,
+    "the machine, another process or a signal: test_interruption.py, Tools/crash/errors.py and surroundings.py": """
+        EngineError.changedMeanwhile EngineError.cancelled StoreError.storeNotWritable StoreError.locked
+        StoreError.commitInDoubt StoreError.generationDiffers StoreError.writerEnded InterchangeError.metadataChanged
+        FileError.shortRead CurvatureError.unexpectedTile
+    """,
+    "guards of the library, before which the commands ask in their own words: tests in Swift": """
+        StoreError.blockShape StoreError.notFinite StoreError.identifierTooLong StoreError.equalIdentifiers
+        StoreError.metadataField StoreError.metadataTooLarge StoreError.segmentFull StoreError.emptySegment
+        StoreError.identifiersUnknown StoreError.identifierAssignedTaken StoreError.curvatureUnknown
+        InterchangeError.unknownExtension InterchangeError.numberTooLarge
+    """,
+    "numbers at the end of their range, or ids with the same first digits: tests in Swift": """
+        CurvatureError.nonFinite CurvatureError.invalidDamping CurvatureError.overflow EngineError.curvatureAmbiguous
+    """,
+}
+#: Texts that are put together.
+WORDS = {
+    "EngineError.basisMismatch": "they cannot be compared",
+    "EngineError.basisLayer": "lacks layer",
+    "EngineError.patternMatchesNothing": "matches none of the",
+    "EngineError.fieldUnknown": "has a field",
+}
+ERRORS = ("Engine/EngineError", "Store/StoreError", "Interchange/InterchangeError", "Curvature/CurvatureError",
+    "Files/FileError")  # fmt: skip
+
+
+def described(path: Path) -> dict[str, str]:
+    """The longest fixed part of each case's text in an error type."""
+    text = path.read_text(encoding="utf-8").split("public var description: String {")[-1].split("\n    }\n")[0]
+    cases = r"\n        case ((?:\.\w+(?:\([^)]*\))?(?:, )?)+):(.*?)(?=\n        case |\Z)"
+    found = {}
+    for names, code in re.findall(cases, text, re.DOTALL):
+        parts = [""]
+        for literal in re.findall(r'"((?:[^"\\]|\\.)*)"', code):
+            # Interpolations, with calls in them.
+            fixed = re.split(r"\\\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)", literal.replace('\\"', '"'))
+            parts += [" ".join(part.split()) for part in fixed]
+        for name in re.findall(r"\.(\w+)", re.sub(r"\([^)]*\)", "", names)):
+            found[name] = max(parts, key=len)
+    return found
+
+
+def test_every_kind_of_error_is_said_or_tested_elsewhere() -> None:
+    shown = " ".join(SNAPSHOT.read_text(encoding="utf-8").split())
+    elsewhere = {name for names in ELSEWHERE.values() for name in names.split()}
+    missing, known = [], set()
+    for kind in ERRORS:
+        for case, part in described(ROOT / f"Sources/{kind}.swift").items():
+            name = f"{kind.split('/')[1]}.{case}"
+            known.add(name)
+            words = WORDS.get(name, part)
+            if name not in elsewhere and (not words or words not in shown):
+                missing.append((name, words))
+    assert missing == []
+    assert len(known) > 140
+    assert (elsewhere | set(WORDS)) - known == set()
