@@ -60,7 +60,12 @@ def pairs(plan: Plan) -> list[tuple[str, str, str]]:
         ("no curvature in the whitened basis", base, f"{whitened}, q2, no curvature"),
         ("factors by the recorder", base, f"{base}, factors by the recorder"),
     ]
-    for other in (f"mean of {len(halfway(plan)) + 1} checkpoints", "gradients as AdamW scales them"):
+    checkpoints = f"{len(halfway(plan)) + 1} checkpoints"
+    for other in (
+        f"mean of {checkpoints}",
+        f"gradients averaged over {checkpoints}",
+        "gradients as AdamW scales them",
+    ):
         result += [(f"{other}, matrices", logra, f"{logra}, {other}"), (other, base, f"{base}, {other}")]
     result += [(f"curvature of rank {r}", base, f"{whitened}, q2, r = {r}") for r in plan.fits]
     result += [(f"ε = {each:g}", base, f"{base}, ε = {each:g}") for each in plan.epsilons[1:]]
@@ -86,7 +91,7 @@ def changes(outcomes: Sequence[Outcome], losses: Doubles, plan: Plan) -> list[Ch
     base = f"LoRIF whitened: d = {d}, c = {middle}, q2, exact"
     wanted = pairs(plan)
     for outcome in outcomes:
-        if outcome.way.d == d and outcome.way.energy is not None:
+        if outcome.way.d == d and outcome.way.energy is not None and outcome.way.recording == "plain":
             wanted.append((f"ranks by layer that keep {outcome.way.form}", base, outcome.way.title))
         if outcome.way.sample is not None:
             wanted.append((f"whitening of {outcome.way.sample} examples", base, outcome.way.title))

@@ -17,7 +17,7 @@ from torch import nn
 from retraining.models import checkpoint, squared_gradients
 from retraining.recording import Recorded, observed, recorded, recorded_for_adam
 from retraining.tasks import Task
-from retraining.ways import Way
+from retraining.ways import Way, halfway
 from retraining.workshop import Workshop
 
 __all__ = ["Outcome", "Scorer"]
@@ -79,6 +79,8 @@ class Scorer:
         if way.recording == "trak":
             return self._trak(way)
         options: dict[str, object] = {"d": way.d}
+        if way.recording == "mean":
+            return self._mean(way)
         if way.recording == "adam":
             squares = squared_gradients(self.workshop, self.task)
             plain = self.batches(replace(way, recording="plain"))
@@ -124,6 +126,29 @@ class Scorer:
                     rows = rows / self._doubts()[:, None].astype(np.float32)
                 vectors = {"all": (rows @ projection)[:, :, None]}
                 write_full_gradients(building / f"{part}.safetensors", ["all"], vectors, ids[part])
+            building.rename(folder)
+            self.workshop.done("recording")
+        return paths
+
+    def _mean(self, way: Way) -> Recorded:
+        """Every example's gradient averaged over the checkpoints, before anything is truncated."""
+        folder = self.workshop.path(f"records/mean-{way.d}")
+        paths = {part: folder / f"{part}.safetensors" for part in ("train", "query", "copy")}
+        if not folder.exists():
+            names = ["plain", *(f"epochs-{each}" for each in halfway(self.workshop.plan))]
+            recordings = [self.batches(replace(way, recording=name)) for name in names]
+            self.workshop.begin()
+            building = self.workshop.path(f"records/.mean-{way.d}")
+            rmtree(building, ignore_errors=True)
+            building.mkdir()
+            ids = {"train": self.task.train_ids} | {
+                part: self.task.query_ids(getattr(self.task, part)) for part in ("query", "copy")
+            }
+            for part, path in paths.items():
+                batches = [FactorBatch(recording[part]) for recording in recordings]
+                layers = [layer.name for layer in batches[0].layers]
+                means = {layer: np.mean([batch.gradients(layer) for batch in batches], axis=0) for layer in layers}
+                write_full_gradients(building / path.name, layers, means, ids[part])
             building.rename(folder)
             self.workshop.done("recording")
         return paths

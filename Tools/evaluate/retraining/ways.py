@@ -27,8 +27,8 @@ class Way:
         epsilon: ε of the store's whitening; None where it does not whiten.
         energy: Share of the energy that the rank of each layer keeps, where ranks differ by layer.
         sample: How many of the examples the whitening is estimated on; None for all.
-        recording: `plain`, `whitened` (by the recorder), `adam`, `trak`, or `epochs-N` for the model after N of them;
-            empty without gradients.
+        recording: `plain`, `whitened` (by the recorder), `adam`, `trak`, `epochs-N` for the model after N of them, or
+            `mean` of all checkpoints; empty without gradients.
         more: Recordings whose scores are averaged with those of the first, each in a store of its own.
         method: Of `lorif query`.
         fit: Options of `lorif fit`; None where the method needs none.
@@ -83,6 +83,29 @@ def _factors(d: int, rank: int, encoding: str, asked: str, epsilon: float | None
     return Way(family, f"c = {rank}", d, encoding, asked, rank=rank, epsilon=epsilon, **options)
 
 
+def _otherwise_recorded(plan: Plan) -> list[Way]:
+    """Of other gradients than the explained model's: of several checkpoints, or as the optimizer scales them."""
+    largest, middle, epsilon = max(plan.dimensions), plan.ranks[len(plan.ranks) // 2], plan.epsilons[0]
+    epochs = tuple(f"epochs-{each}" for each in halfway(plan))
+    scores = f"exact, mean of {len(epochs) + 1} checkpoints"
+    scaled = "exact, gradients as AdamW scales them"
+    result = [
+        Way("LoGRA", "full", largest, "f16", scores, more=epochs, fit=EXACT),
+        _factors(largest, middle, "q2", scores, epsilon, more=epochs, fit=EXACT),
+        Way("LoGRA", "full", largest, "f16", scaled, recording="adam", fit=EXACT),
+        _factors(largest, middle, "q2", scaled, epsilon, recording="adam", fit=EXACT),
+    ]
+    asked = f"exact, gradients averaged over {len(epochs) + 1} checkpoints"
+    options = {"recording": "mean", "fit": EXACT}
+    for d in plan.dimensions:
+        result.append(Way("LoGRA", "full", d, "f16", asked, **options))
+        result += [_factors(d, rank, "q2", asked, epsilon, **options) for rank in plan.ranks[:3]]
+        for share in ENERGIES:
+            form = f"{share:.0%} of the energy"
+            result.append(Way("LoRIF whitened", form, d, "q2", asked, epsilon=epsilon, energy=share, **options))
+    return result
+
+
 def ways(plan: Plan) -> list[Way]:
     """Every method of an experiment."""
     result = [
@@ -120,15 +143,7 @@ def ways(plan: Plan) -> list[Way]:
         asked = f"exact, whitened on {sample} examples"
         result.append(_factors(largest, middle, "q2", asked, epsilon, sample=sample, fit=EXACT))
     if others:
-        epochs = tuple(f"epochs-{each}" for each in halfway(plan))
-        asked = f"exact, mean of {len(epochs) + 1} checkpoints"
-        scaled = "exact, gradients as AdamW scales them"
-        result += [
-            Way("LoGRA", "full", largest, "f16", asked, more=epochs, fit=EXACT),
-            _factors(largest, middle, "q2", asked, epsilon, more=epochs, fit=EXACT),
-            Way("LoGRA", "full", largest, "f16", scaled, recording="adam", fit=EXACT),
-            _factors(largest, middle, "q2", scaled, epsilon, recording="adam", fit=EXACT),
-        ]
+        result += _otherwise_recorded(plan)
     result += [
         Way("LoRIF whitened", f"c = {middle}", largest, "q2", "exact, factors by the recorder", rank=middle,
             recording="whitened", fit=EXACT),
