@@ -18,6 +18,8 @@ let package = Package(
     products: [
         .executable(name: "lorif", targets: ["lorif"]),
         .library(name: "LorifEngine", targets: ["Engine"]),
+        // What Tools/Benchmarks times by itself.
+        .library(name: "LorifKernels", targets: ["Kernels", "Schema", "Scoring"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),

@@ -10,7 +10,9 @@ EXACT = ("--exact",)
 #: Numbers of examples that a whitening is also estimated on, where whitenings are compared.
 SAMPLES = (20, 100)
 #: Shares of the energy that ranks by layer keep, where ranks are compared.
-ENERGIES = (0.4, 0.5, 0.6, 0.7, 0.85)
+ENERGIES = (0.4, 0.45, 0.5, 0.6, 0.7, 0.85)
+#: … where they are compared under other whitenings, too.
+FEW_ENERGIES = (0.4, 0.45, 0.5, 0.7)
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def _factors(d: int, rank: int, encoding: str, asked: str, epsilon: float | None
 
 def _otherwise_recorded(plan: Plan) -> list[Way]:
     """Of other gradients than the explained model's: of several checkpoints, or as the optimizer scales them."""
-    largest, middle, epsilon = max(plan.dimensions), plan.ranks[len(plan.ranks) // 2], plan.epsilons[0]
+    largest, middle = max(plan.dimensions), plan.ranks[len(plan.ranks) // 2]
+    epsilon, *others = plan.epsilons
     epochs = tuple(f"epochs-{each}" for each in halfway(plan))
     scores = f"exact, mean of {len(epochs) + 1} checkpoints"
     scaled = "exact, gradients as AdamW scales them"
@@ -103,6 +106,11 @@ def _otherwise_recorded(plan: Plan) -> list[Way]:
         for share in ENERGIES:
             form = f"{share:.0%} of the energy"
             result.append(Way("LoRIF whitened", form, d, "q2", asked, epsilon=epsilon, energy=share, **options))
+    for each in others:
+        under = asked.replace("exact", f"exact, ε = {each:g}")
+        for share in FEW_ENERGIES:
+            form = f"{share:.0%} of the energy"
+            result.append(Way("LoRIF whitened", form, largest, "q2", under, epsilon=each, energy=share, **options))
     return result
 
 
