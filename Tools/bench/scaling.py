@@ -1,9 +1,9 @@
 """How queries scale, and how well their plans foretell it.
 
-Changes one thing at a time (rows N, queries Q, layers L, rank c, sides d, rank r of the curvature) and prints the
-foretold and the measured seconds of preparing and scanning side by side, from `lorif query --explain analyze`. Run
-`lorif calibrate` on the idle machine first. Then the time of whole processes on small stores, and on one of many
-segments.
+Measures the machine with `lorif calibrate`, whose rates plans then go by, so that nothing else should run. Changes one
+thing at a time (rows N, queries Q, layers L, rank c, sides d, rank r of the curvature) and prints the foretold and the
+measured seconds of preparing and scanning side by side, from `lorif query --explain analyze`, and the bytes per second
+beside what the machine can. Then the time of whole processes on small stores, and on one of many segments.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from batches import Shape, generate, identifier
+from batches import Shape, generate, identifier, read_sources, write_batch
 from processes import ROOT, machine, run
 from sizes import full_batches
 from summary import Figure, Summary
@@ -58,7 +58,7 @@ def cases(largest: int) -> Iterator[Case]:
     """One thing changed at a time, from a store of rank 1 in int8 and one of rank 4 in q2."""
     int8 = Case(Shape(100_000, 16, 64, 64, 1, "f32", 1, 1), "int8")
     q2 = Case(Shape(100_000, 16, 64, 64, 4, "f32", 1, 1), "q2", full=True)
-    for rows in (10_000, 100_000, 1_000_000):
+    for rows in (10_000, 100_000, 1_000_000, 4_000_000, 10_000_000):
         if rows <= largest:
             yield replace(int8, shape=replace(int8.shape, rows=rows, files=max(1, rows // 125_000)))
     for queries in (8, 64, 256):
@@ -105,10 +105,12 @@ class Bench:
             return self._store[2]
         if self._store is not None:
             run("rm", "-r", self._store[2])
-        path = self.folder / "store.lorif"
-        batches = generate(self.folder / "batches", shape, TILE)
-        self.checked("ingest", path, *batches, "--encoding", encoding)
-        for batch in batches:
+        path, batch = self.folder / "store.lorif", self.folder / "batch.safetensors"
+        sources = read_sources(TILE)
+        for rows in shape.row_ranges():
+            # One file at a time: the disk need hold no more than one beside the store.
+            write_batch(batch, shape, sources, rows)
+            self.checked("ingest", path, batch, "--encoding", encoding)
             batch.unlink()
         self._store = (shape, encoding, path)
         return path
@@ -163,7 +165,16 @@ def main() -> None:
         folder = Path(name)
         bench = Bench(options.lorif, folder, options.repeats)
         summary = Summary("Whole processes", machine(folder))
-        lines = ["| query | kernel | foretold | measured | foretold / measured |", "| --- | --- | ---: | ---: | ---: |"]
+        rates = json.loads(bench.checked("calibrate", folder, "--json"))
+        lines = [
+            f"Limits, measured in the same run: memory {rates['memoryBytesPerSecond'] / 1e9:.1f} GB/s, disk"
+            f" {rates['directDiskBytesPerSecond'] / 1e9:.2f} GB/s past the page cache and"
+            f" {rates['cachedDiskBytesPerSecond'] / 1e9:.2f} through it, matrix products in f32"
+            f" {rates['productFlopsPerSecond'] / 1e9:.0f} GFLOP/s.",
+            "",
+            "| query | kernel | foretold | measured | foretold / measured | scan reads |",
+            "| --- | --- | ---: | ---: | ---: | ---: |",
+        ]
         within, ratios = 0, []
         for case in cases(options.largest):
             plans = bench.ask(case)
@@ -173,8 +184,11 @@ def main() -> None:
             ratio = foretold / measured
             ratios.append(ratio)
             within += abs(ratio - 1) <= 0.3
-            kernel = plans[-1]["kernel"]
-            lines.append(f"| {case.name} | {kernel} | {foretold:.3g} s | {measured:.3g} s | {ratio:.2f} |")
+            rate = plans[-1]["bytes"] / median(done["elapsedSeconds"] for done in analyses) / 1e9
+            lines.append(
+                f"| {case.name} | {plans[-1]['kernel']} | {foretold:.3g} s | {measured:.3g} s | {ratio:.2f} |"
+                f" {rate:.2g} GB/s |"
+            )
             print(lines[-1], file=sys.stderr)
         lines.append(f"\n{within} of {len(ratios)} within 30 %; median ratio {median(ratios):.2f}.")
         small_stores(bench, summary)

@@ -8,46 +8,42 @@ import Scoring
 /// Throughput is in pages a second; a page of factors is two sides. Pages are more than the processor's caches hold.
 let benchmarks: @Sendable () -> Void = {
     Benchmark.defaultConfiguration = .init(
-        metrics: [.wallClock, .throughput], warmupIterations: 3, maxDuration: .seconds(1), maxIterations: 100_000)
+        metrics: [.wallClock, .throughput], warmupIterations: 1, scalingFactor: .kilo, maxDuration: .milliseconds(500))
 
     for encoding in Encoding.allCases {
-        let pages = Pages(encoding: encoding)
         Benchmark("decode \(encoding.name)") { benchmark in
+            let pages = Pages.of(encoding)
+            benchmark.startMeasurement()
             for index in benchmark.scaledIterations {
                 blackHole(pages.decoded(index))
             }
         }
         for queryCount in [1, 16] {
-            pairs(pages, queryCount: queryCount)
-            whole(pages, queryCount: queryCount)
+            add("rank-1 queries", encoding, queryCount: queryCount, queryRank: 1)
+            add("full-rank queries", encoding, queryCount: queryCount, queryRank: nil)
         }
     }
 }
 
-/// Queries of rank 1.
-private func pairs(_ pages: Pages, queryCount: Int) {
-    let sides = Pages.numbers(2 * queryCount * Pages.length, seed: 2)
-    let form = QueryForm.factors(
-        rank: 1, left: Array(sides.prefix(queryCount * Pages.length)),
-        right: Array(sides.suffix(queryCount * Pages.length)))
-    add("rank-1 queries", pages, queryCount: queryCount, queryRank: 1, form: form)
-}
-
-/// Full-rank queries: c · d1 · d2 products a row.
-private func whole(_ pages: Pages, queryCount: Int) {
-    let form = QueryForm.full(Pages.numbers(queryCount * Pages.length * Pages.length, seed: 3))
-    add("full-rank queries", pages, queryCount: queryCount, queryRank: nil, form: form)
-}
-
-private func add(_ name: String, _ pages: Pages, queryCount: Int, queryRank: Int?, form: QueryForm) {
+/// A kernel, if there is one. Pages and queries are made when it is its turn: each benchmark has a process of its own.
+private func add(_ name: String, _ encoding: Encoding, queryCount: Int, queryRank: Int?) {
     guard
-        PageScorer.canScore(
-            layer: Pages.layer, encoding: pages.encoding, queryRank: queryRank, allowsEstimates: true)
+        PageScorer.canScore(layer: Pages.layer, encoding: encoding, queryRank: queryRank, allowsEstimates: true)
     else { return }
-    let scorer = PageScorer(layer: Pages.layer, encoding: pages.encoding, queryCount: queryCount, form: form)
-    Benchmark("score \(pages.encoding.name), \(queryCount) \(name)") { benchmark in
+    Benchmark("score \(encoding.name), \(queryCount) \(name)") { benchmark in
+        let pages = Pages.of(encoding)
+        let scorer = PageScorer(
+            layer: Pages.layer, encoding: encoding, queryCount: queryCount,
+            form: queries(queryCount, rank: queryRank))
+        benchmark.startMeasurement()
         for index in benchmark.scaledIterations {
             blackHole(pages.scored(by: scorer, index))
         }
     }
+}
+
+private func queries(_ count: Int, rank: Int?) -> QueryForm {
+    guard let rank else { return .full(Pages.numbers(count * Pages.length * Pages.length, seed: 3)) }
+    let size = count * rank * Pages.length
+    return .factors(rank: rank, left: Pages.numbers(size, seed: 2), right: Pages.numbers(size, seed: 4))
 }

@@ -2,6 +2,7 @@ import Foundation
 import Kernels
 import Schema
 import Scoring
+import Synchronization
 
 /// Random factors of one layer of 64×64, encoded: so many pages that they come from memory.
 struct Pages: Sendable {
@@ -13,7 +14,19 @@ struct Pages: Sendable {
     let encoding: Encoding
     private let pages: [[UInt8]]
 
-    init(encoding: Encoding) {
+    private static let made = Mutex<[Encoding: Pages]>([:])
+
+    /// Pages in one encoding, made once.
+    static func of(_ encoding: Encoding) -> Pages {
+        made.withLock { made in
+            if let pages = made[encoding] { return pages }
+            let pages = Pages(encoding: encoding)
+            made[encoding] = pages
+            return pages
+        }
+    }
+
+    private init(encoding: Encoding) {
         self.encoding = encoding
         let page = encodeVectors(
             Self.numbers(Self.rowCount * Self.length, seed: 1).span, rowCount: Self.rowCount, length: Self.length,
