@@ -72,7 +72,7 @@ public struct QueryRequest: Sendable {
     /// λ = ρ · tr(H)/D with this ρ unless the caller says otherwise.
     public static let defaultRelativeDamping = 1.0
     /// The same for a whitened store, where the eigenvalues are nearly alike and the best damping is larger.
-    public static let whitenedRelativeDamping = 10.0
+    public static let whitenedRelativeDamping = 30.0
 
     /// A request; everything has a default.
     public init(

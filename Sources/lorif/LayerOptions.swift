@@ -19,7 +19,7 @@ struct LayerOptions: ParsableArguments {
     var whitenFrom: String?
     @Option(
         help: ArgumentHelp(
-            "With --whiten-from: part of the mean eigenvalue that is added to every one; 0.1 unless said.",
+            "With --whiten-from: part of the mean eigenvalue that is added to every one; 0.03 unless said.",
             valueName: "epsilon"))
     var epsilon: Double?
     @Option(

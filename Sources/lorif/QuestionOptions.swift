@@ -17,7 +17,7 @@ struct QuestionOptions: ParsableArguments {
     var method: Method = .influence
     @Option(
         help: ArgumentHelp(
-            "λ = ρ · tr(H)/D, per layer or globally; 1 unless said, 10 for a whitened store. Several, as in 0.1,1,10, "
+            "λ = ρ · tr(H)/D, per layer or globally; 1 unless said, 30 for a whitened store. Several, as in 0.1,1,10, "
                 + "take one scan.",
             valueName: "rho"))
     var relativeDamping: NumberList?

@@ -34,7 +34,7 @@ def inverse_root(moment: np.ndarray, epsilon: float) -> np.ndarray:
     return (vectors * (np.maximum(values, 0) + epsilon * values.mean()) ** -0.5) @ vectors.T
 
 
-def whitening(rows: oracle.Rows, epsilon: float = 0.1) -> Maps:
+def whitening(rows: oracle.Rows, epsilon: float = 0.03) -> Maps:
     """W1 and W2 of every layer by the formulae of Formats/basis.md."""
     maps = {}
     for name, g in rows.items():
@@ -112,13 +112,13 @@ def test_the_maps_are_those_of_the_formulae(store: Path, train: dict[str, tuple[
     basis = Basis(basis_file(store))
     assert basis_file(store).name == f"{basis.digest}.basis"
     assert segment(store).basis == basis.digest
-    assert (basis.epsilon, basis.sample_count) == (0.1, ROWS)
+    assert (basis.epsilon, basis.sample_count) == (0.03, ROWS)
     for name, expected in whitening(wide(train)).items():
         for found, wanted in zip(basis.maps(name), expected, strict=True):
             assert np.abs(found - wanted).max() <= 1e-6 * np.abs(wanted).max()
             assert (found == found.T).all()
     shown = run("inspect", store, "--basis", "--json").json()
-    assert (shown["basis"], shown["epsilon"], shown["sampleRows"]) == (basis.digest, 0.1, ROWS)
+    assert (shown["basis"], shown["epsilon"], shown["sampleRows"]) == (basis.digest, 0.03, ROWS)
     for layer in shown["layers"]:
         left, right = (np.linalg.cond(side) for side in whitening(wide(train))[layer["layer"]])
         assert layer["leftCondition"] == pytest.approx(left, rel=1e-4)
@@ -164,14 +164,14 @@ def test_scores(store: Path, train: dict[str, tuple[np.ndarray]], queries: oracl
     assert_close(scores(store, path, "--method", "whitened-cosine"), oracle.cosine(*scaled, names), TOLERANCE)
 
     run("fit", store, "--exact")
-    expected = oracle.influence(rows, asked, groups, relative=10.0)
+    expected = oracle.influence(rows, asked, groups, relative=30.0)
     assert_close(scores(store, path), expected, TOLERANCE)
-    assert "ρ = 10" in run("query", store, path, "--top", 1).stdout
+    assert "ρ = 30" in run("query", store, path, "--top", 1).stdout
     assert_close(
         scores(store, path, "--relative-damping", 0.5), oracle.influence(rows, asked, groups, relative=0.5), 1e-4
     )
     run("fit", store, "--rank", 16)
-    assert_close(scores(store, path), oracle.influence(rows, asked, groups, rank=16, relative=10.0), 1e-4)
+    assert_close(scores(store, path), oracle.influence(rows, asked, groups, rank=16, relative=30.0), 1e-4)
 
 
 def test_score_files_name_the_basis_and_the_scales(store: Path, reference: Path, tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_the_scale_of_gradients_does_not_matter(scale: float, random: np.random.
     rows = whitened(wide(layers), whitening(wide(layers)))
     assert_close(scores(store, batch, "--method", "dot"), oracle.dot(rows, rows, list(layers)), TOLERANCE)
     run("fit", store, "--exact")
-    expected = oracle.influence(rows, rows, [[name] for name in layers], relative=10.0)
+    expected = oracle.influence(rows, rows, [[name] for name in layers], relative=30.0)
     assert_close(scores(store, batch), expected, TOLERANCE)
 
 

@@ -217,6 +217,58 @@ def whitening(*texts: str) -> str:
     return "\n".join(parts)
 
 
+#: What the README says of what helps: rows of both experiments, by the beginning of their titles there.
+CHANGES = (
+    "whitening before truncation", "whitening of 100 examples", "whitening of 20 examples", "ε = 0.01", "ε = 0.03",
+    "ε = 0.3", "d = 32 → ", "c = 2 → 4", "c = 4 → 8", "ranks by layer that keep 70%", "4 bits → 2 bits",
+    "2 bits → 1 bit", "curvature of rank 64", "curvature of rank 16", "global curvature instead of one per layer",
+    "no curvature in the whitened basis", "gradients averaged over 3 checkpoints", "mean of 3 checkpoints",
+)  # fmt: skip
+
+
+def changes(*texts: str) -> str:
+    """What one change of the store or the question gains, in every experiment."""
+    contents = [json.loads(text) for text in texts]
+    header = ["LDS gained (bytes per example)"]
+    for content in contents:
+        plan = content["plan"]
+        header.append(f"{plan['task']}, d = {max(plan['dimensions'])}")
+    rows = []
+    for start in CHANGES:
+        found = [
+            next(row for row in content["changes"] if row["title"].startswith(start) and "matrices" not in row["title"])
+            for content in contents
+        ]
+        cells = [found[0]["title"] if len({row["title"] for row in found}) == 1 else start.rstrip() + " …"]
+        for row in found:
+            (gain, error), subset_error = row["gain"], row["subset_error"]
+            before, after = (f"{size:,.0f}" for size in row["sizes"])
+            bytes_text = before if before == after else f"{before} → {after}"
+            cells.append(f"{gain:+.3f} ± {max(error, subset_error):.3f} ({bytes_text})")
+        rows.append(cells)
+    return table(header, rows)
+
+
+def dampings(*texts: str) -> str:
+    """How far the default damping is from the best of each way, at the largest d."""
+    rows = []
+    kinds = (("LoGRA", "1"), ("LoRIF", "1"), ("LoRIF whitened", "30"))
+    contents = [json.loads(text) for text in texts]
+    for family, default in kinds:
+        cells = [f"{family}, ρ = {default}"]
+        for content in contents:
+            plan = content["plan"]
+            lost = [
+                max(row["lds_by_rho"].values()) - row["lds_by_rho"][default]
+                for row in content["methods"]
+                if row["family"] == family and row["d"] == max(plan["dimensions"]) and default in row["lds_by_rho"]
+            ]
+            cells.append(f"{sum(lost) / len(lost):.3f} (at most {max(lost):.3f})")
+        rows.append(cells)
+    tasks = [content["plan"]["task"] for content in contents]
+    return table(["LDS lost to the best ρ, mean over the ways", *tasks], rows)
+
+
 #: Rows of methods.md that the README has.
 METHODS = (
     "random", "dot: full, f16", "TRAK: concatenated, f16, exact global", "LoRIF: c = 1, q4, r = 64",
@@ -260,4 +312,6 @@ def encodings(text: str) -> str:
 RENDERERS: dict[str, Callable[..., str]] = {
     "encodings": encodings, "methods": methods, "peers": peers, "sizes": sizes, "targets": targets,
     "whitening": whitening,
+    "changes": changes,
+    "dampings": dampings,
 }  # fmt: skip

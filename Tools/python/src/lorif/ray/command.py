@@ -233,7 +233,7 @@ def _whiten_parser(commands: Any) -> None:
     parser.set_defaults(run=_whiten)
     parser.add_argument("output", help="the new file, a path or URL that ends in .basis")
     parser.add_argument("batches", nargs="+", help="factor batches, paths or URLs")
-    parser.add_argument("--epsilon", type=float, help="part of the mean eigenvalue that is added to every one (0.1)")
+    parser.add_argument("--epsilon", type=float, help="part of the mean eigenvalue that is added to every one (0.03)")
     _cluster_options(parser)
 
 

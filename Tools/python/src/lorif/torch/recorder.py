@@ -25,7 +25,7 @@ Reduction = Literal["mean", "sum", "token-mean"]
 _ITEM_BYTES = {"f32": 4, "f16": 2, "bf16": 2}
 _ROWS_PER_FILE_LIMIT = 16_384
 #: ε of `projection="whitened"`.
-_DEFAULT_WHITENING = 0.1
+_DEFAULT_WHITENING = 0.03
 
 
 class Recorder:
@@ -42,7 +42,7 @@ class Recorder:
     rank        c, 1 unless said; or energy, the share of the squared norm that the mean gradient is to keep, which
                 calibrate() turns into a rank
     full        d1×d2 matrices instead of factors, as queries should be
-    projection  gaussian, rademacher, orthogonal; whitened is orthogonal with whiten=0.1
+    projection  gaussian, rademacher, orthogonal; whitened is orthogonal with whiten=0.03
     whiten      ε of the two-sided whitening folded into the projection; wants calibrate() on a sample first
     per_layer   glob → {d, d1, d2, rank, energy} for some layers; the last glob that matches decides
     bias        counts the bias as the last row of the input side, where a layer has one
