@@ -8,6 +8,7 @@ from shutil import rmtree
 import numpy as np
 from codes import bytes_per_example
 from experiment import Doubles, Experiment, write_full_gradients
+from lorif.average import average
 from lorif.batch import FactorBatch
 from measurement import choosing_half
 from numpy.typing import NDArray
@@ -133,25 +134,18 @@ class Scorer:
     def _mean(self, way: Way) -> Recorded:
         """Every example's gradient averaged over the checkpoints, before anything is truncated."""
         folder = self.workshop.path(f"records/mean-{way.d}")
-        paths = {part: folder / f"{part}.safetensors" for part in ("train", "query", "copy")}
+        parts = ("train", "query", "copy")
         if not folder.exists():
             names = ["plain", *(f"epochs-{each}" for each in halfway(self.workshop.plan))]
             recordings = [self.batches(replace(way, recording=name)) for name in names]
             self.workshop.begin()
             building = self.workshop.path(f"records/.mean-{way.d}")
             rmtree(building, ignore_errors=True)
-            building.mkdir()
-            ids = {"train": self.task.train_ids} | {
-                part: self.task.query_ids(getattr(self.task, part)) for part in ("query", "copy")
-            }
-            for part, path in paths.items():
-                batches = [FactorBatch(recording[part]) for recording in recordings]
-                layers = [layer.name for layer in batches[0].layers]
-                means = {layer: np.mean([batch.gradients(layer) for batch in batches], axis=0) for layer in layers}
-                write_full_gradients(building / path.name, layers, means, ids[part])
+            for part in parts:
+                average(building / part, [recording[part] for recording in recordings])
             building.rename(folder)
             self.workshop.done("recording")
-        return paths
+        return {part: next((folder / part).glob("*.safetensors")) for part in parts}
 
     def _sample(self, train: Path, count: int | None) -> Path:
         """The first examples of a recording, in a file of their own; the recording itself without a count."""
