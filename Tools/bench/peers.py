@@ -1,9 +1,9 @@
 """lorif beside what people use today, on the same gradients, in one run.
 
 Installs the peers into an environment of their own (exact versions in peers-requirements.txt), makes gradients
-(16 layers of 64×64 unless said), writes everybody's store of them, and asks in turns, each contender in a process of
-its own: bytes per example, seconds and peak memory of queries, curvature, and this machine's limits. What cannot be
-installed, does not fit or runs out of memory or time is a line of the report, too.
+(16 layers of 64×64 unless said) or takes recorded ones, writes everybody's store of them, and asks in turns, each
+contender in a process of its own: bytes per example, seconds and peak memory of queries, curvature, and this machine's
+limits. What cannot be installed, does not fit or runs out of memory or time is a line of the report, too.
 """
 
 import argparse
@@ -23,10 +23,12 @@ from contest.agreement import Agreement
 from contest.data import COMPONENTS, QUERY_COMPONENTS, RANKS, query_file, write, write_queries
 from contest.entrants import Results
 from contest.environment import PEERS, pins, prepare
+from contest.recorded import Recorded, write_recorded, write_recorded_queries
 from contest.report import markdown
 from contest.runner import Limits, Runner
 from contest.stages import Extent, Stages
 from contest.stores import Disk, Stores, format_bytes
+from lorif.batch import BatchError
 from processes import ROOT, files_below, flush, machine, run
 
 HERE = Path(__file__).resolve().parent
@@ -73,6 +75,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--disk", type=sized, default=sized("12GB"), help="most that the stores may take together")
     add("--memory", type=sized, default=int(memory * 0.85), help="most private memory of a process")
     add("--seed", type=int, default=1)
+    add("--recorded", type=Path, metavar="DIR", help="batches of full matrices from the recorder, instead of made rows")
+    add("--recorded-queries", type=Path, metavar="DIR", help="their queries (DIR/queries)")
     add("--folder", type=Path, help="where stores are made; a temporary one unless said")
     add("--output", type=Path, default=HERE / "results", help="folder of peers.json, peers.md and peers-*.svg")
     options = parser.parse_args(arguments)
@@ -81,6 +85,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
             setattr(options, name, value)
     if not options.lorif.exists():
         parser.error(f"{options.lorif} is not there: build lorif, or say --lorif")
+    if options.recorded is not None:
+        options.recorded_queries = options.recorded_queries or options.recorded / "queries"
     if options.rows < 100 or min(options.queries) < 1 or not set(options.cold) <= set(options.queries):
         parser.error("expected at least 100 rows, and --cold among --queries")
     return options
@@ -100,17 +106,24 @@ def facts(options: argparse.Namespace, folder: Path, kept: dict[int, float]) -> 
         f"Python {platform.python_version()}, PyTorch {versions['torch']}, NumPy {versions['numpy']},"
         " with as many threads as they take"
     )
-    found["gradients"] = (
-        f"{options.rows:,} rows, {options.layers} layers of {options.d}×{options.d}; a row's matrix is a sum of"
-        f" {COMPONENTS} outer products in f16, each 0.49 times the one before, of real factors ({TILE.name}) in fresh"
-        " directions and norms; rank c is its first c, which keep "
-        + ", ".join(f"{share:.1%} of the energy at c = {rank}" for rank, share in kept.items())
-    )
-    found["queries"] = (
-        f"sums of {QUERY_COMPONENTS} fresh outer products and one training row's first component (`full`), or one"
-        " fresh pair plus a training row's (`rank-1`); scored by inner product: curvature would be applied to the"
-        " query beforehand, at the same price for all"
-    )
+    rows = f"{options.rows:,} rows, {options.layers} layers of {options.d}×{options.d}"
+    shares = ", ".join(f"{share:.1%} of the energy at c = {rank}" for rank, share in kept.items())
+    scored = "scored by inner product: curvature would be applied to the query beforehand, at the same price for all"
+    if options.recorded is None:
+        found["gradients"] = (
+            f"{rows}; a row's matrix is a sum of {COMPONENTS} outer products in f16, each 0.49 times the one before, of"
+            f" real factors ({TILE.name}) in fresh directions and norms; rank c is its first c, which keep {shares}"
+        )
+        found["queries"] = (
+            f"sums of {QUERY_COMPONENTS} fresh outer products and one training row's first component (`full`), or one"
+            f" fresh pair plus a training row's (`rank-1`); {scored}"
+        )
+    else:
+        found["gradients"] = (
+            f"{rows}; recorded from a model in training, in f16; rank c is the truncation by singular values, which"
+            f" keeps {shares}; other numbers of rows: recorded factors in fresh directions and norms"
+        )
+        found["queries"] = f"recorded (`full`), or truncated to their first singular pair (`rank-1`); {scored}"
     found["seeds"] = f"{options.seed} for rows, {options.seed + 1} for queries, {options.seed + 2} for tiled rows"
     found["bounds"] = (
         f"{format_bytes(options.disk)} of disk, {format_bytes(options.memory)} of private memory and"
@@ -124,20 +137,39 @@ def measure(options: argparse.Namespace, folder: Path) -> Results:
     start = time.monotonic()
     python, packages = prepare(options.environment, REQUIREMENTS)
     begun = time.monotonic()
+    recorded, queries = (None, None)
+    if options.recorded is not None:
+        try:
+            recorded, queries = Recorded(options.recorded), Recorded(options.recorded_queries)
+        except (BatchError, ValueError) as error:
+            sys.exit(str(error))
+        if recorded.d1 != recorded.d2 or (queries.d1, queries.layers) != (recorded.d1, recorded.layers):
+            sys.exit(f"{options.recorded}: expected square matrices, and queries of the same layers")
+        options.rows, options.layers, options.d = (
+            min(options.rows, recorded.row_count),
+            len(recorded.layers),
+            recorded.d1,
+        )
     shape = Shape(options.rows, options.layers, options.d, options.d, 1, "f16", 1, options.seed)
     results = Results(packages=[asdict(package) for package in packages])
     deadline = begun + 60 * options.minutes
     limits = Limits(options.process_seconds, 4, options.repeats, options.memory, deadline)
     runner = Runner(options.lorif.resolve(), python, folder, shape=shape, limits=limits, results=results)
     runner.unusable = {package.name: package.failure for package in packages if package.failure}
-    sources = read_sources(TILE)
-    stores = Stores(runner, Disk(folder, options.disk), sources, TILE)
+    stores = Stores(runner, Disk(folder, options.disk), read_sources(TILE), TILE)
     per_row = 2 * options.layers * (options.d * options.d + sum(RANKS) * 2 * options.d)
     if problem := stores.disk.refusal(options.rows * per_row):
         sys.exit(f"the gradients do not fit: {problem}")
-    kept = write(folder, shape, sources)
+    counts = sorted({*options.queries, 1})
+    if recorded is None or queries is None:
+        kept = write(folder, shape, stores.sources)
+        write_queries(folder / "queries", shape, stores.sources, counts)
+    else:
+        kept = write_recorded(folder, shape, recorded)
+        write_recorded_queries(folder / "queries", shape, queries, counts)
+        stores.tile = folder / "factors-c1/000.safetensors"
+        stores.sources = read_sources(stores.tile)
     flush(files_below(folder))
-    write_queries(folder / "queries", shape, sources, sorted({*options.queries, 1}))
     results.facts = facts(options, folder, kept)
     extent = Extent(
         tuple(options.queries), tuple(options.cold), tuple(options.scales), 4096, tuple(options.fit_ranks),
