@@ -14,7 +14,7 @@ public enum BasisChoice: Hashable, Sendable {
     /// A basis file, an exported batch with its basis beside it, or another store.
     case existing(path: String)
 
-    /// ε unless the caller says otherwise: of 0.01, 0.03, 0.1 and 0.3 the best or next to it on three retraining experiments.
+    /// ε unless the caller says otherwise: of 0.01, 0.03, 0.1 and 0.3 the best or next to it on two retraining experiments.
     public static let defaultEpsilon = 0.03
 }
 

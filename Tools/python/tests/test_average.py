@@ -37,7 +37,7 @@ def recorded(tmp_path: Path) -> Batch:
             layers[layer] = factors if rank else np.einsum("nac,nbc->nab", *sides)
         path = tmp_path / folder / f"{name}.safetensors"
         path.parent.mkdir(exist_ok=True)
-        metadata = [{"text": f"{each} of {folder}"} for each in ids] if records else None
+        metadata = [{"text": f"{each} of {folder}, ü"} for each in ids] if records else None
         write_batch(path, layers, ids=ids, records=metadata, **more)
         return path
 
@@ -107,7 +107,7 @@ def test_metadata_is_that_of_the_first(recorded: Batch, tmp_path: Path) -> None:
     assert batch.ids == IDS[2:]
     assert batch.provenance == {"model": "m", "projection_digest": "p", "averaged": "2"}
     lines = (tmp_path / "mean/f-0.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [{"id": each, "text": f"{each} of one"} for each in IDS[2:]]
+    assert [json.loads(line) for line in lines] == [{"id": each, "text": f"{each} of one, ü"} for each in IDS[2:]]
 
 
 def test_all_metadata_of_all_examples(recorded: Batch, tmp_path: Path) -> None:
@@ -169,7 +169,8 @@ def test_the_command(recorded: Batch, tmp_path: Path, capsys: pytest.CaptureFixt
     np.testing.assert_allclose(found, (first + 3 * second) / 4, rtol=1e-6, atol=1e-6)
     assert main([str(out), str(one), str(two)]) == 3
     assert "expected a folder that does not exist" in capsys.readouterr().err
-    assert main([str(tmp_path / "x"), str(one), str(tmp_path / "nowhere.safetensors")]) == 5
+    assert main([str(tmp_path / "x"), str(one), str(tmp_path / "nowhere.safetensors")]) == 3
+    assert "found no such file" in capsys.readouterr().err
     with pytest.raises(SystemExit) as raised:
         main([str(tmp_path / "x"), str(one), str(two), "--weights", "a"])
     assert raised.value.code == 2

@@ -46,6 +46,8 @@ class _Input:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        if not path.exists():
+            raise BatchError(f"{path}: expected a batch or a folder of batches, found no such file")
         files = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
         if not files:
             raise BatchError(f"{path}: expected factor batches *.safetensors, found none")
@@ -97,7 +99,8 @@ def average(
         dtype: Of the files: f32, f16 or bf16.
         common: Leaves out examples that are not in all inputs, which is an error otherwise.
 
-    Raises BatchError for inputs that do not fit together. Takes memory for one file of each input.
+    Raises BatchError for inputs that do not fit together. Takes memory for the numbers of one file of the first input,
+    and for one layer of the others. Second moments in the files are not those of the mean, and are left out.
     """
     out = Path(out)
     if len(inputs) < 2:
@@ -125,9 +128,10 @@ def average(
             ids = [identifier for identifier in batch.ids or () if identifier in wanted]
             if not ids:
                 continue
-            layers = {layer.name: _means(layer.name, ids, opened, shares) for layer in batch.layers}
-            if rank is not None:
-                layers = {name: _truncated(mean, rank) for name, mean in layers.items()}
+            layers: dict[str, Factors | NDArray[np.float64]] = {}
+            for name in (layer.name for layer in batch.layers):
+                mean = _means(name, ids, opened, shares)
+                layers[name] = mean if rank is None else _truncated(mean, rank)
             provenance = {key: text for key, text in batch.provenance.items() if key in _KEPT}
             provenance["averaged"] = str(len(opened))
             path = building / batch.path.name
@@ -221,10 +225,14 @@ def _copy_records(batch: FactorBatch, path: Path, ids: set[str]) -> None:
     records = batch.path.with_suffix(".jsonl")
     if not records.exists():
         return
+    target = path.with_suffix(".jsonl")
     if ids == set(batch.ids or ()):
-        shutil.copyfile(records, path.with_suffix(".jsonl"))
+        shutil.copyfile(records, target)
         return
-    with records.open(encoding="utf-8-sig", newline="\n") as lines, path.with_suffix(".jsonl").open("w") as kept:
+    with (
+        records.open(encoding="utf-8-sig", newline="\n") as lines,
+        path.with_suffix(".jsonl").open("w", encoding="utf-8", newline="\n") as kept,
+    ):
         for number, line in enumerate(lines, 1):
             try:
                 identifier = json.loads(line)["id"] if line.strip() else None
