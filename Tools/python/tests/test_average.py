@@ -106,7 +106,7 @@ def test_metadata_is_that_of_the_first(recorded: Batch, tmp_path: Path) -> None:
     batch = FactorBatch(tmp_path / "mean/f-0.safetensors")
     assert batch.ids == IDS[2:]
     assert batch.provenance == {"model": "m", "projection_digest": "p", "averaged": "2"}
-    lines = (tmp_path / "mean/f-0.jsonl").read_text().splitlines()
+    lines = (tmp_path / "mean/f-0.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [{"id": each, "text": f"{each} of one, ü"} for each in IDS[2:]]
 
 
